@@ -1,4 +1,7 @@
-"""Typed errors. Each says whose fault it is and how to mend it; none ever carries a value of a row, a key or a raw update."""
+"""Typed errors: each says whose fault it is and how to mend it.
+
+None ever carries a value of a row, a key or a raw update.
+"""
 
 from __future__ import annotations
 

@@ -128,7 +128,10 @@ class Party:
 
 @dataclass(frozen=True)
 class Roster:
-    """Who may take part. Valid if every member of the previous version signed it; version 1 is signed by all its own."""
+    """Who may take part.
+
+    Valid if every member of the previous version signed it; version 1 is signed by all its own.
+    """
 
     version: int
     previous: bytes
@@ -177,7 +180,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Segment:
-    """A named tensor inside a masked vector. ``scale`` is the value of one integer step, ``clip`` the bound on |value|."""
+    """A named tensor inside a masked vector: ``scale`` is the value of one integer step, ``clip`` bounds |value|."""
 
     name: str
     shape: tuple[int, ...]
@@ -218,7 +221,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class RoundId:
-    """What one sum is: ``scope`` is a role or "" for all, ``opener`` the party id that may open it ("" = coordinator)."""
+    """What one sum is: ``scope`` is a role ("" = all), ``opener`` the party id that may open it ("" = coordinator)."""
 
     run_id: bytes
     kind: Kind
@@ -230,7 +233,7 @@ class RoundId:
 
 @dataclass(frozen=True)
 class Quantised:
-    """A node's integers before masking: segment name -> (shape) unsigned array of the segment's ring, and how many saturated."""
+    """A node's integers before masking: segment name -> unsigned array of its shape and ring; how many saturated."""
 
     values: Mapping[str, npt.NDArray[Any]] = field(repr=False)
     saturated: int = 0
@@ -238,7 +241,7 @@ class Quantised:
 
 @dataclass(frozen=True)
 class Opened:
-    """An opened sum: values[segment] float64 of the segment's shape, summed (not averaged) over ``members`` party ids."""
+    """An opened sum over ``members`` (party ids): segment name -> float64 of its shape, summed, not averaged."""
 
     round: RoundId
     members: tuple[str, ...]
@@ -263,7 +266,7 @@ class Spine:
 
 @dataclass(frozen=True)
 class Scores:
-    """Centred, clipped log-odds of one node for every slot of the spine, zeros where it says nothing: (size, C) float32."""
+    """One node's centred, clipped log-odds for every slot of the spine, 0 where it says nothing: (size, C) float32."""
 
     values: npt.NDArray[np.float32] = field(repr=False)
 
@@ -357,3 +360,13 @@ class RunPlan:
             spine_hash=bytes.fromhex(d["spine"]),
             min_release=d["min_release"],
         )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of a running job, for whoever watches: never more than stage, round and a loss from a masked sum."""
+
+    stage: str
+    round: int = 0
+    rounds: int = 0
+    loss: float | None = None

@@ -141,13 +141,27 @@ class Roster:
 
     @property
     def hash(self) -> bytes:
-        body = {
+        body = {k: v for k, v in self.to_json().items() if k != "signatures"}
+        return digest("roster/1", canonical(body))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
             "version": self.version,
             "previous": self.previous.hex(),
             "label_owner": self.label_owner,
             "parties": [[p.id, p.org, p.role, p.sign_pk.hex()] for p in self.parties],
+            "signatures": [[who, signature.hex()] for who, signature in self.signatures],
         }
-        return digest("roster/1", canonical(body))
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Roster:
+        return Roster(
+            version=data["version"],
+            previous=bytes.fromhex(data["previous"]),
+            parties=tuple(Party(i, o, r, bytes.fromhex(k)) for i, o, r, k in data["parties"]),
+            label_owner=data["label_owner"],
+            signatures=tuple((who, bytes.fromhex(s)) for who, s in data["signatures"]),
+        )
 
     def party(self, id: str) -> Party:
         return next(p for p in self.parties if p.id == id)
@@ -174,8 +188,14 @@ class Policy:
 
     @property
     def hash(self) -> bytes:
-        body = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
-        return digest("policy/1", canonical(body))
+        return digest("policy/1", canonical(self.to_json()))
+
+    def to_json(self) -> dict[str, Any]:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Policy:
+        return Policy(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
 
 
 @dataclass(frozen=True)

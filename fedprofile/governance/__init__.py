@@ -1,0 +1,1 @@
+"""Consent, permits and approvals: plain rules, no table and no network."""

@@ -1,0 +1,65 @@
+"""What the coordinator needs to go on after a crash: shared weights and how far the run came, in one atomic file."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from fedprofile.types import Weights, canonical
+
+
+@dataclass
+class Checkpoint:
+    """``t`` is the last opened round (0 = none yet); ``setups`` counts key agreements, so attempts never repeat."""
+
+    t: int = 0
+    setups: int = 0
+    released: bool = False
+    shared: Weights = field(default_factory=dict)
+    encoders: dict[str, Weights] = field(default_factory=dict)
+    counts: dict[str, dict[str, npt.NDArray[np.float64]]] = field(default_factory=dict)
+    summaries: list[dict[str, float]] = field(default_factory=list)
+    openings: list[dict[str, str | int]] = field(default_factory=list)
+
+
+class CheckpointStore:
+    """One file, replaced as a whole after each opened sum."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "checkpoint.safetensors"
+
+    def save(self, state: Checkpoint) -> None:
+        arrays: dict[str, npt.NDArray[np.float32] | npt.NDArray[np.float64]] = {
+            f"shared/{name}": value for name, value in state.shared.items()
+        }
+        for role, weights in state.encoders.items():
+            arrays |= {f"encoder/{role}/{name}": value for name, value in weights.items()}
+        for role, counts in state.counts.items():
+            arrays |= {f"count/{role}/{name}": value for name, value in counts.items()}
+        plain = {k: getattr(state, k) for k in ("t", "setups", "released", "summaries", "openings")}
+        temporary = self.path.with_suffix(".new")
+        temporary.write_bytes(save(arrays, metadata={"state": canonical(plain).decode()}))
+        os.replace(temporary, self.path)
+
+    def load(self) -> Checkpoint:
+        """The last saved state, or a fresh one."""
+        if not self.path.exists():
+            return Checkpoint()
+        with safe_open(self.path, framework="np") as file:
+            state = Checkpoint(**json.loads(file.metadata()["state"]))
+            for key in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+                kind, _, rest = key.partition("/")
+                if kind == "shared":
+                    state.shared[rest] = file.get_tensor(key)
+                    continue
+                role, _, name = rest.partition("/")
+                target = state.encoders if kind == "encoder" else state.counts
+                target.setdefault(role, {})[name] = file.get_tensor(key)
+        return state

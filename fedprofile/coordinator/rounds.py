@@ -1,0 +1,311 @@
+"""One training from the first key to the opened scores, as a generator that knows no transport.
+
+``conduct`` yields {party id: request bytes} and is sent {party id: reply bytes}. The stages, in order:
+approve the plan, agree keys, release labels, count shared bins, train in rounds, weigh, sum the scores, finish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from safetensors.numpy import save
+
+from fedprofile.aggregation import (
+    GAINS,
+    META,
+    counts_layout,
+    delta_layout,
+    gain_layout,
+    next_shared,
+    role_takes_trunk,
+    round_clip,
+    score_layout,
+    shared_roles,
+    update_layout,
+)
+from fedprofile.coordinator.checkpoint import CheckpointStore
+from fedprofile.coordinator.job import Job
+from fedprofile.coordinator.wire import Wire
+from fedprofile.errors import NodeFailed, TrainingDiverged
+from fedprofile.messages import REPLY_TO, Envelope
+from fedprofile.models.features import FeatureMap
+from fedprofile.models.grid import features_from_counts
+from fedprofile.models.layout import encoder_shapes, initial_weights, shared_shapes
+from fedprofile.secagg.policy import hidden, tolerance
+from fedprofile.secagg.server import ServerSession
+from fedprofile.types import Kind, Layout, Opened, Progress, RoundId, Weights, canonical
+
+Exchange = Generator[dict[str, bytes], dict[str, bytes], "Outcome"]
+Talk = Generator[dict[str, bytes], dict[str, bytes], dict[str, Envelope]]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told about progress; both callbacks see sums only."""
+
+    progress: Callable[[Progress], None] = lambda _: None
+    round: Callable[[int, dict[str, float]], None] = lambda _t, _values: None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run leaves at the coordinator: shared weights, round sums, what every opening hid, the wire."""
+
+    shared: Weights = field(repr=False)
+    encoders: dict[str, Weights] = field(repr=False)
+    summaries: list[dict[str, float]]
+    openings: list[dict[str, str | int]]
+    wire: Wire
+
+
+def conduct(job: Job, store: CheckpointStore, watch: Watch) -> Exchange:
+    """Raises NodeFailed, TrainingDiverged or a ProtocolError; nothing is opened after the first failure."""
+    run = _Run(job, store, watch)
+    yield from run.approve()
+    yield from run.agree_keys()
+    yield from run.release_labels()
+    yield from run.count_bins()
+    yield from run.train()
+    yield from run.score()
+    yield from run.finish()
+    state = run.state
+    return Outcome(state.shared, state.encoders, state.summaries, state.openings, run.wire)
+
+
+class _Run:
+    def __init__(self, job: Job, store: CheckpointStore, watch: Watch) -> None:
+        self.job, self.store, self.watch = job, store, watch
+        self.plan, self.roster = job.plan, job.roster
+        self.everyone = tuple(p.id for p in self.roster.parties)
+        self.owner = self.roster.label_owner
+        self.partners = tuple(p for p in self.everyone if p != self.owner)
+        self.roles = shared_roles(self.roster) if self.plan.learning.share != "none" else ()
+        self.state = store.load()
+        self.state.setups += 1
+        self.store.save(self.state)
+        self.attempt = self.state.setups - 1
+        self.session = ServerSession(
+            self.plan.run_id, self.roster, job.policy, self.everyone, job.profile, setup=self.attempt
+        )
+        self.features: dict[str, FeatureMap] = {}
+        self.wire = Wire()
+
+    # -- talking ---------------------------------------------------------------------------------
+    def ask(self, requests: dict[str, Envelope]) -> Talk:
+        """Send one envelope to each of some parties and check that each reply is of the right kind."""
+        encoded = {party: envelope.encode() for party, envelope in requests.items()}
+        self.wire.sent(requests, encoded)
+        answers = yield encoded
+        replies = {}
+        for party, request in requests.items():
+            if party not in answers:
+                raise NodeFailed(party, "no_answer")
+            reply = Envelope.decode(answers[party])
+            self.wire.received(reply.type, len(answers[party]))
+            if reply.type == "error":
+                raise _failure(party, reply)
+            if reply.type != REPLY_TO[request.type]:
+                raise NodeFailed(party, "wrong_reply")
+            replies[party] = reply
+        return replies
+
+    def ask_all(self, envelope: Envelope) -> Talk:
+        return self.ask(dict.fromkeys(self.everyone, envelope))
+
+    # -- stages ----------------------------------------------------------------------------------
+    def approve(self) -> Talk:
+        self.watch.progress(Progress("approve"))
+        body = {
+            "plan": self.plan.to_json().decode(),
+            "profile": self.job.profile,
+        }
+        return (yield from self.ask_all(Envelope("plan", body)))
+
+    def agree_keys(self) -> Talk:
+        self.watch.progress(Progress("keys"))
+        ads = yield from self.ask_all(Envelope("setup", parts=(self.session.setup_request(self._next_t()),)))
+        bundle = self.session.key_bundle({p: r.parts[0] for p, r in ads.items()})
+        opens = yield from self.ask_all(Envelope("key-bundle", parts=(bundle,)))
+        opened = self.session.open_bundle({p: r.parts[0] for p, r in opens.items()})
+        return (yield from self.ask_all(Envelope("open-bundle", parts=(opened,))))
+
+    def release_labels(self) -> Talk:
+        """Carry sealed labels from their owner to each node; the coordinator cannot open them."""
+        if self.state.released:
+            return {}
+        self.watch.progress(Progress("release"))
+        reply = (yield from self.ask({self.owner: Envelope("release-request")}))[self.owner]
+        if len(reply.parts) != len(self.everyone):
+            raise NodeFailed(self.owner, "wrong_reply")
+        sealed = dict(zip(self.everyone, reply.parts, strict=True))
+        stored = yield from self.ask({p: Envelope("release", parts=(sealed[p],)) for p in self.everyone})
+        self.state.released = True
+        self.store.save(self.state)
+        return stored
+
+    def count_bins(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
+        """Sum the histograms that fix the features which members of one role share."""
+        for role in self.roles:
+            schema = self.plan.schemas[role]
+            if role not in self.state.counts:
+                self.watch.progress(Progress("stats"))
+                members = self._members(role)
+                opened = yield from self._sum("stats", role, 0, members, counts_layout(schema, len(members)), b"")
+                self.state.counts[role] = {c: opened.values[f"count.{c}"] for c in schema.columns}
+                self.store.save(self.state)
+                summed = Envelope("bins", parts=(save(self.state.counts[role]),))
+                yield from self.ask(dict.fromkeys(members, summed))
+            self.features[role] = features_from_counts(schema, self.state.counts[role])
+
+    def train(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
+        plan = self.plan.learning
+        if not self.state.shared:
+            self.state.shared = initial_weights(shared_shapes(self.plan.tasks, plan), self.plan.seed, "shared")
+            for role in self.roles:
+                self.state.encoders[role] = self._initial_role(role)
+        for t in range(self.state.t + 1, plan.rounds + 1):
+            yield from self._round(t)
+
+    def score(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
+        """Weigh the nodes by what their scores save together, then let the label owner open the sum of scores."""
+        self.watch.progress(Progress("weights", self.plan.learning.rounds, self.plan.learning.rounds))
+        last = self.plan.learning.rounds
+        tasks = self.plan.tasks
+        hashes = {role: sha256(self._model(role)).hexdigest() for role in ("", *self.roles)}
+        gains = yield from self._sum(
+            "stats", "", last + 1, self.everyone, gain_layout(tasks), canonical(hashes), self._final_models
+        )
+        means = {t.name: float(v) / len(self.everyone) for t, v in zip(tasks, gains.values[GAINS], strict=True)}
+        self.watch.progress(Progress("scores", last, last))
+        layout = score_layout(self.plan.spine_size, sum(t.outputs for t in tasks))
+        round_id = RoundId(self.plan.run_id, "score", "", last + 2, self.attempt, self.owner)
+        request = self._request(round_id, self.everyone, layout, canonical(means))
+        uploads = yield from self.ask(dict.fromkeys(self.partners, Envelope("round", parts=(request,))))
+        total = self.session.masked_sum(round_id, {p: r.parts[0] for p, r in uploads.items()})
+        yield from self.ask({self.owner: Envelope("score-sum", parts=(request, total))})
+        self._opened("score", "", self.everyone, self.owner)
+
+    def finish(self) -> Talk:
+        """The label owner takes the shared model home; every node forgets its session keys."""
+        final = Envelope("finish", parts=(save(self.state.shared),))
+        return (yield from self.ask({p: final if p == self.owner else Envelope("finish") for p in self.everyone}))
+
+    # -- one sum ---------------------------------------------------------------------------------
+    def _round(self, t: int) -> Generator[dict[str, bytes], dict[str, bytes], None]:
+        plan, members = self.plan.learning, len(self.everyone)
+        shapes = shared_shapes(self.plan.tasks, plan) if plan.share == "all" else {}
+        whole = RoundId(self.plan.run_id, "update", "", t, self.attempt)
+        layout = update_layout(shapes, plan, self.plan.tasks, t, members)
+        update = self._request(whole, self.everyone, layout, self._model(""))
+        inside = {role: RoundId(self.plan.run_id, "role", role, t, self.attempt) for role in self.roles}
+        encoders = {role: self._encoder_request(id, t) for role, id in inside.items()}
+        requests = {}
+        for party in self.roster.parties:
+            parts = (update, encoders[party.role]) if party.role in encoders else (update,)
+            requests[party.id] = Envelope("round", parts=parts)
+        replies = yield from self.ask(requests)
+        opened = self.session.open(whole, {p: r.parts[0] for p, r in replies.items()})
+        self._opened("update", "", self.everyone, "")
+        for role, id in inside.items():
+            uploads = {p: replies[p].parts[1] for p in self._members(role)}
+            deltas = self.session.open(id, uploads)
+            self.state.encoders[role] = next_shared(self.state.encoders[role], deltas.values, len(uploads))
+            self._opened("role", role, tuple(uploads), "")
+        if plan.share == "all":
+            self.state.shared = next_shared(self.state.shared, opened.values, members)
+        self._summarise(t, opened)
+
+    def _encoder_request(self, id: RoundId, t: int) -> bytes:
+        members = self._members(id.scope)
+        shapes = {n: w.shape for n, w in self.state.encoders[id.scope].items()}
+        layout = delta_layout(shapes, round_clip(self.plan.learning, t), len(members))
+        return self._request(id, members, layout, self._model(id.scope))
+
+    def _sum(
+        self,
+        kind: Kind,
+        scope: str,
+        t: int,
+        cohort: tuple[str, ...],
+        layout: Layout,
+        model: bytes,
+        extra: Callable[[str], tuple[bytes, ...]] = lambda _party: (),
+    ) -> Generator[dict[str, bytes], dict[str, bytes], Opened]:
+        """One sum that the coordinator opens; ``extra`` parts of a party must be bound by hashes inside ``model``."""
+        round_id = RoundId(self.plan.run_id, kind, scope, t, self.attempt)
+        request = self._request(round_id, cohort, layout, model)
+        replies = yield from self.ask({p: Envelope("round", parts=(request, *extra(p))) for p in cohort})
+        opened = self.session.open(round_id, {p: r.parts[0] for p, r in replies.items()})
+        self._opened(kind, scope, cohort, "")
+        return opened
+
+    def _request(self, round_id: RoundId, cohort: tuple[str, ...], layout: Layout, model: bytes) -> bytes:
+        hashes = {"spine_hash": self.plan.spine_hash, "bundle_hash": self.plan.hash}
+        return self.session.round(round_id, cohort, layout, model, **hashes)
+
+    def _opened(self, kind: Kind, scope: str, cohort: tuple[str, ...], opener: str) -> None:
+        """Book what an opening hid; equal openings are counted."""
+        policy = self.job.policy
+        row: dict[str, str | int] = {
+            "kind": kind,
+            "scope": scope,
+            "opener": opener,
+            "members": len(cohort),
+            "hidden": hidden(cohort, self.owner, opener, policy.colluders),
+            "tolerated_colluders": tolerance(cohort, self.owner, opener),
+        }
+        for known in self.state.openings:
+            if all(known[k] == v for k, v in row.items()):
+                known["count"] = int(known["count"]) + 1
+                return
+        self.state.openings.append(row | {"count": 1})
+
+    def _next_t(self) -> int:
+        """The first index that this key agreement serves: 0 for the counts, otherwise the next round."""
+        counted = all(role in self.state.counts for role in self.roles)
+        return self.state.t + 1 if counted else 0
+
+    # -- weights ---------------------------------------------------------------------------------
+    def _members(self, role: str) -> tuple[str, ...]:
+        return tuple(p.id for p in self.roster.members(role))
+
+    def _initial_role(self, role: str) -> Weights:
+        plan, seed = self.plan.learning, self.plan.seed
+        weights = initial_weights(encoder_shapes(self.features[role].width, plan), seed, f"role/{role}")
+        if role_takes_trunk(plan):
+            weights |= initial_weights(shared_shapes(self.plan.tasks, plan), seed, "shared")
+        return weights
+
+    def _model(self, role: str) -> bytes:
+        """Current weights on the wire: a role's encoder, or for "" what all share (nothing unless share=all).
+
+        A role's encoder names the bins it was made for, so that members with other bins do not unmask.
+        """
+        if role:
+            bins = sha256(save(self.state.counts[role])).hexdigest()
+            return save(self.state.encoders[role], metadata={"bins": bins})
+        return save(self.state.shared) if self.plan.learning.share == "all" else b""
+
+    def _final_models(self, party: str) -> tuple[bytes, ...]:
+        role = self.roster.party(party).role
+        return (self._model(""), self._model(role)) if role in self.roles else (self._model(""),)
+
+    def _summarise(self, t: int, opened: Opened) -> None:
+        nodes, rows, saturated, *losses = (float(v) for v in opened.values[META])
+        values = {f"loss.{task.name}": loss / nodes for task, loss in zip(self.plan.tasks, losses, strict=True)}
+        values |= {"nodes": nodes, "rows": rows, "saturated": saturated}
+        self.state.t = t
+        self.state.summaries.append({"t": float(t), **values})
+        self.store.save(self.state)
+        self.watch.round(t, values)
+        mean = sum(losses) / nodes / len(losses)
+        self.watch.progress(Progress("rounds", t, self.plan.learning.rounds, mean))
+
+
+def _failure(party: str, reply: Envelope) -> Exception:
+    code = str(reply.body.get("code", "unknown"))
+    if code == "training_diverged":
+        return TrainingDiverged(party, str(reply.body.get("layer", "?")), int(reply.body.get("t", 0)))
+    return NodeFailed(party, code)

@@ -1,0 +1,23 @@
+"""Bytes in and out of Flower messages: one ConfigRecord with one bytes value, and nothing else."""
+
+from __future__ import annotations
+
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from fedprofile.errors import RemoteProtocolError
+
+RECORD, KEY = "fedprofile", "envelope"
+MESSAGE_TYPE = "query"
+
+
+def pack(data: bytes) -> RecordDict:
+    return RecordDict({RECORD: ConfigRecord({KEY: data})})
+
+
+def unpack(message: Message) -> bytes:
+    """Raises RemoteProtocolError("bad_record") for any other content."""
+    content = message.content
+    record = content.config_records.get(RECORD)
+    if len(content) != 1 or record is None or list(record) != [KEY] or not isinstance(record[KEY], bytes):
+        raise RemoteProtocolError("bad_record", "a fedprofile message holds exactly one envelope")
+    return bytes(record[KEY])

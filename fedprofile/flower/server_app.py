@@ -1,0 +1,98 @@
+"""The ServerApp: reads a job file, drives the coordinator's generator over Flower's grid, leaves the outcome beside it.
+
+``context.run_config["job"]`` names the job folder; on Ray, which passes no run config, ``FEDPROFILE_JOB`` does.
+Parties are matched to Flower nodes by asking each node who it is; fps1's signatures decide whether that was true.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from flwr.app import Context, Message
+from flwr.serverapp import Grid, ServerApp
+
+from fedprofile.coordinator.checkpoint import CheckpointStore
+from fedprofile.coordinator.job import Job
+from fedprofile.coordinator.rounds import Outcome, Watch, conduct
+from fedprofile.errors import NodeFailed
+from fedprofile.flower.records import MESSAGE_TYPE, pack, unpack
+from fedprofile.messages import Envelope
+from fedprofile.types import digest
+
+JOB = "FEDPROFILE_JOB"
+POLL = 0.25
+ANSWER_WITHIN = 600.0
+app = ServerApp()
+_watches: dict[Path, Watch] = {}
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    folder = Path(str(context.run_config.get("job") or os.environ[JOB]))
+    job = Job.from_json((folder / "job.json").read_text())
+    nodes = _identify(grid, len(job.roster.parties))
+    exchange = conduct(job, CheckpointStore(folder), _watches.get(folder, Watch()))
+    try:
+        requests = next(exchange)
+        while True:
+            requests = exchange.send(talk(grid, nodes, requests))
+    except StopIteration as done:
+        _write_outcome(folder, done.value)
+
+
+@contextmanager
+def watching(folder: Path, watch: Watch) -> Iterator[None]:
+    """Tell ``watch`` about the run of this job folder, where ServerApp and watcher share a process."""
+    _watches[folder] = watch
+    try:
+        yield
+    finally:
+        del _watches[folder]
+
+
+def talk(grid: Grid, nodes: Mapping[str, int], requests: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Send each party its request and wait for all answers; raises NodeFailed for the first that has none."""
+    messages = {
+        party: Message(pack(data), nodes[party], MESSAGE_TYPE, ttl=ANSWER_WITHIN) for party, data in requests.items()
+    }
+    ids = dict(zip(grid.push_messages(messages.values()), messages, strict=True))
+    answers: dict[str, bytes] = {}
+    give_up = time.monotonic() + ANSWER_WITHIN
+    while len(answers) < len(ids):
+        for reply in grid.pull_messages([i for i, party in ids.items() if party not in answers]):
+            party = ids[reply.metadata.reply_to_message_id]
+            if reply.has_error():
+                raise NodeFailed(party, f"flower_error_{reply.error.code}")
+            answers[party] = unpack(reply)
+        if len(answers) < len(ids):
+            if time.monotonic() > give_up:
+                raise NodeFailed(next(p for p in requests if p not in answers), "no_answer")
+            time.sleep(getattr(grid, "poll", POLL))
+    return {party: answers[party] for party in requests}
+
+
+def _identify(grid: Grid, expected: int) -> dict[str, int]:
+    while len(ids := list(grid.get_node_ids())) < expected:
+        time.sleep(POLL)
+    names = {str(i): i for i in ids}
+    answers = talk(grid, names, dict.fromkeys(names, Envelope("identify").encode()))
+    return {str(Envelope.decode(data).body["party"]): names[name] for name, data in answers.items()}
+
+
+def _write_outcome(folder: Path, outcome: Outcome) -> None:
+    plain = {
+        "summaries": outcome.summaries,
+        "openings": outcome.openings,
+        "wire": asdict(outcome.wire),
+        "encoder_digests": {
+            role: digest("encoder/1", *(name.encode() + weights[name].tobytes() for name in sorted(weights))).hex()
+            for role, weights in outcome.encoders.items()
+        },
+    }
+    (folder / "outcome.json").write_text(json.dumps(plain, indent=1))

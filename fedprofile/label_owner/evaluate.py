@@ -1,0 +1,88 @@
+"""The bank's last step, on its own machine: fuse the opened sums with its own columns, calibrate, judge on test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from fedprofile.alignment.hashing import split_bucket
+from fedprofile.errors import UsageError
+from fedprofile.label_owner.home import read_fold, read_labels, read_membership
+from fedprofile.label_owner.party import SCORE_SUM, TRAIN_BELOW, VALID_BELOW
+from fedprofile.models.bank import BankData, BankModels, fit_bank
+from fedprofile.models.fusion import FusedModel, fit_fusion
+from fedprofile.node.home import NodeHome
+from fedprofile.node.run import NodeRun
+from fedprofile.types import Roster, RunPlan, Table
+
+Probabilities = dict[str, npt.NDArray[np.float64]]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class OwnerData:
+    """The label owner's customers in spine order: n rows, split by hash; ``roles`` are the columns of ``known``."""
+
+    table: Table = field(repr=False)
+    labels: Mapping[str, npt.NDArray[np.int64]] = field(repr=False)
+    train: Mask = field(repr=False)
+    valid: Mask = field(repr=False)
+    test: Mask = field(repr=False)
+    roles: tuple[str, ...]
+    known: npt.NDArray[np.float32] = field(repr=False)
+
+    @property
+    def bank(self) -> BankData:
+        return BankData(self.table, self.labels, self.train, self.valid)
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """What the bank ends with; probabilities are of all n customers, by task (n, K)."""
+
+    data: OwnerData = field(repr=False)
+    bank: BankModels = field(repr=False)
+    fused: FusedModel = field(repr=False)
+    sums: npt.NDArray[np.float32] = field(repr=False)
+    federated: Probabilities = field(repr=False)
+    bank_alone: Probabilities = field(repr=False)
+
+
+def owner_data(home: NodeHome, plan: RunPlan, roster: Roster) -> OwnerData:
+    """Read the label owner's home. ``known`` (n, R) is 1 where some node of a role knows the customer and enough do."""
+    run = NodeRun(home, plan, roster)
+    table, spine = run.table, run.spine
+    labels = {name: values[spine.rows] for name, values in read_labels(home, plan.tasks).items()}
+    bucket = split_bucket(table.ids, read_fold(home))
+    membership = read_membership(home).known
+    views = np.sum(list(membership.values()), axis=0)
+    enough = (views >= plan.min_views)[spine.slots]
+    roles = tuple(dict.fromkeys(p.role for p in roster.parties if p.id != roster.label_owner))
+    known = np.zeros((len(table), len(roles)), dtype=np.float32)
+    for column, role in enumerate(roles):
+        member = np.any([membership[p.id] for p in roster.members(role)], axis=0)[spine.slots]
+        known[:, column] = member & enough
+    valid = (bucket >= TRAIN_BELOW) & (bucket < VALID_BELOW)
+    return OwnerData(table, labels, bucket < TRAIN_BELOW, valid, bucket >= VALID_BELOW, roles, known)
+
+
+def read_sums(home: NodeHome, spine_slots: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """The opened sums (n, C) in the order of the owner's rows. Raises UsageError before any were opened."""
+    kept = home.read_arrays(SCORE_SUM)
+    if kept is None:
+        raise UsageError("no score sum was opened in this home", "Finish the training first.")
+    return np.asarray(kept["sums"][spine_slots])
+
+
+def fuse(home: NodeHome, plan: RunPlan, roster: Roster, view_dropout: float, parts: Sequence[str]) -> Fusion:
+    """Fit bank alone and the fusion on true labels of training customers; validation chooses, test is not looked at."""
+    data = owner_data(home, plan, roster)
+    sums = read_sums(home, NodeRun(home, plan, roster).spine.slots)
+    bank = fit_bank(data.bank, plan.tasks, plan.seed)
+    fused = fit_fusion(data.bank, bank, sums, data.known, plan.tasks, plan.seed, view_dropout, parts)
+    candidates = bank.candidates(data.table)
+    alone = {t.name: candidates[bank.choice[t.name]][t.name] for t in plan.tasks}
+    return Fusion(data, bank, fused, sums, fused.predict(data.table, sums, data.known), alone)

@@ -1,0 +1,72 @@
+"""The bank's node: a node that also releases labels and alone opens the sums of scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fedprofile.aggregation import SCORES
+from fedprofile.alignment.hashing import split_bucket
+from fedprofile.errors import RemoteProtocolError
+from fedprofile.label_owner.home import read_fold, read_labels, read_membership
+from fedprofile.label_owner.release import release_labels, restrict
+from fedprofile.messages import Envelope
+from fedprofile.node.home import NodeHome
+from fedprofile.node.party import SIGNED_RELEASE, Node, only_part
+from fedprofile.node.run import NodeRun
+from fedprofile.privacy.sealing import LabelRelease, seal
+
+SCORE_SUM = "score_sum.safetensors"
+SHARED_MODEL = "shared.safetensors"
+TRAIN_BELOW, VALID_BELOW = 60, 80
+
+
+class LabelOwnerNode(Node):
+    """Adds two requests: seal a label release for every node, and open a score sum."""
+
+    def __init__(self, home: NodeHome) -> None:
+        super().__init__(home)
+        self.handlers |= {"release-request": self._release, "score-sum": self._open_scores}
+
+    def _release(self, _: Envelope) -> Envelope:
+        run, session = self.run, self.keeper.current
+        release = self._released(run)
+        membership = read_membership(self.home).known
+        parts = []
+        for party in self.roster.parties:
+            mine = release if party.id == self.me else restrict(release, membership[party.id], run.plan)
+            plain = mine.encode(run.plan.tasks)
+            sealed = seal(plain, session.peer_seal_key(party.id), run.plan.hash, party.id)
+            parts.append(sealed + self.identity.sign(SIGNED_RELEASE, sealed))
+            self.journal.append({"event": "released", "to": party.id, "customers": len(mine.slots)})
+        return Envelope("labels", parts=tuple(parts))
+
+    def _released(self, run: NodeRun) -> LabelRelease:
+        rows = run.spine.rows
+        labels = {name: values[rows] for name, values in read_labels(self.home, run.plan.tasks).items()}
+        train = split_bucket(run.table.ids, read_fold(self.home)) < TRAIN_BELOW
+        return release_labels(run.table.ids, labels, train, run.spine, run.plan, self.home.derive("labels"))
+
+    def _open_scores(self, envelope: Envelope) -> Envelope:
+        """Open the sum once and keep it; asked again after a crash, what was opened stays as it is."""
+        if len(envelope.parts) != 2:
+            raise RemoteProtocolError("bad_envelope", "a score sum comes with its request")
+        if self.home.read(SCORE_SUM) is None:
+            session = self.keeper.current
+            request = session.verify_round(envelope.parts[0])
+            opened = session.open_sum(envelope.parts[1], request)
+            self.home.write_arrays(SCORE_SUM, {"sums": opened[SCORES].astype(np.float32)})
+        return Envelope("opened")
+
+    def _finish(self, envelope: Envelope) -> Envelope:
+        if not envelope.parts:
+            raise RemoteProtocolError("no_model", "the label owner takes the shared model home")
+        self.home.write(SHARED_MODEL, only_part(envelope))
+        return super()._finish(envelope)
+
+
+def open_node(path: Path) -> Node:
+    """The node that lives in a home: a label owner's or a partner's."""
+    home = NodeHome(path)
+    return LabelOwnerNode(home) if home.config.party == home.config.label_owner else Node(home)

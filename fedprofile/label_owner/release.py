@@ -1,0 +1,54 @@
+"""The label release: randomised once for ever, only training customers, one sealed copy a node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from fedprofile.errors import PolicyRefusal
+from fedprofile.privacy.randomised_response import class_prior, flip_matrix, randomise
+from fedprofile.privacy.sealing import LabelRelease
+from fedprofile.types import RunPlan, Spine
+
+
+def release_labels(
+    ids: npt.NDArray[np.str_],
+    labels: Mapping[str, npt.NDArray[np.int64]],
+    train: npt.NDArray[np.bool_],
+    spine: Spine,
+    plan: RunPlan,
+    secret: bytes,
+) -> LabelRelease:
+    """Everything that is released about this plan's training customers.
+
+    ids (m,) normalised, labels[task] (m,) and train (m,) in the order of ``spine.slots`` (m,). The priors are
+    un-mixed from the released labels, so they cost no further epsilon.
+    Raises PolicyRefusal("release_too_small") below ``plan.min_release`` customers.
+    """
+    chosen = np.flatnonzero(train)
+    _large_enough(len(chosen), plan)
+    released, priors = {}, {}
+    for task in plan.tasks:
+        true = labels[task.name][chosen]
+        released[task.name] = randomise(ids[chosen], true, task.name, task.classes, plan.label_eps, secret)
+        prior = class_prior(released[task.name], task.classes, flip_matrix(task.classes, plan.label_eps))
+        priors[task.name] = tuple(float(p) for p in prior)
+    return LabelRelease(spine.slots[chosen], released, priors, plan.label_eps)
+
+
+def restrict(release: LabelRelease, known: npt.NDArray[np.bool_], plan: RunPlan) -> LabelRelease:
+    """The part of a release about customers that one partner knows (``known`` by spine slot)."""
+    kept = known[release.slots]
+    _large_enough(int(kept.sum()), plan)
+    labels = {name: values[kept] for name, values in release.labels.items()}
+    return LabelRelease(release.slots[kept], labels, release.priors, release.eps)
+
+
+def _large_enough(customers: int, plan: RunPlan) -> None:
+    if customers < plan.min_release:
+        raise PolicyRefusal(
+            "release_too_small",
+            f"a release to one partner would hold fewer than privacy.min_release={plan.min_release} customers",
+        )

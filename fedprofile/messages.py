@@ -1,0 +1,125 @@
+"""The envelope of every message between coordinator and node, and the list of what may leave a node.
+
+Bytes: magic "fpm1", type (length-prefixed ASCII), body (canonical JSON, at most 4 KiB), parts (length-prefixed
+bytes). Parts carry fps1 messages or sealed label releases; the body carries fixed codes and hashes, never free
+text. Whatever is not listed in ``UPWARD`` cannot be encoded as a reply, and the wire test checks captured bytes
+against the same list.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedprofile.errors import LocalProtocolError, RemoteProtocolError
+from fedprofile.types import canonical
+
+MAGIC = b"fpm1"
+MAX_BODY = 4096
+MAX_PARTS = 64
+
+DOWNWARD = (
+    "identify",
+    "plan",
+    "setup",
+    "key-bundle",
+    "open-bundle",
+    "release-request",
+    "release",
+    "bins",
+    "round",
+    "score-sum",
+    "finish",
+)
+UPWARD = {
+    "identity": 0,
+    "approval": 1,
+    "key-ad": 1,
+    "key-open": 1,
+    "ready": 0,
+    "labels": MAX_PARTS,
+    "labels-stored": 0,
+    "bins-stored": 0,
+    "uploads": 2,
+    "opened": 0,
+    "finished": 0,
+    "error": 1,
+}
+"""Reply type -> how many parts it may carry."""
+
+REPLY_TO = {
+    "identify": "identity",
+    "plan": "approval",
+    "setup": "key-ad",
+    "key-bundle": "key-open",
+    "open-bundle": "ready",
+    "release-request": "labels",
+    "release": "labels-stored",
+    "bins": "bins-stored",
+    "round": "uploads",
+    "score-sum": "opened",
+    "finish": "finished",
+}
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """One message; ``body`` is small and public, ``parts`` are opaque bytes."""
+
+    type: str
+    body: dict[str, Any] = field(default_factory=dict)
+    parts: tuple[bytes, ...] = field(default=(), repr=False)
+
+    def encode(self) -> bytes:
+        """Raises LocalProtocolError for an unknown type, an oversized body or too many parts."""
+        body = canonical(self.body)
+        limit = UPWARD.get(self.type, MAX_PARTS)
+        if self.type not in UPWARD and self.type not in DOWNWARD:
+            raise LocalProtocolError("unknown_message", f"message type {self.type!r} is not in the protocol")
+        if len(self.parts) > limit or (self.type in UPWARD and len(body) > MAX_BODY):
+            raise LocalProtocolError("message_too_large", f"a {self.type!r} message may not carry this much")
+        chunks = [MAGIC, _prefixed(self.type.encode(), 1), _prefixed(body, 4), len(self.parts).to_bytes(2, "big")]
+        return b"".join(chunks + [_prefixed(p, 8) for p in self.parts])
+
+    @staticmethod
+    def decode(data: bytes) -> Envelope:
+        """Raises RemoteProtocolError("bad_envelope") for anything but exactly one well-formed message."""
+        reader = _Reader(data)
+        if reader.take(4) != MAGIC:
+            raise RemoteProtocolError("bad_envelope", "not a fedprofile message")
+        type_ = reader.prefixed(1).decode("ascii", "replace")
+        raw = reader.prefixed(4)
+        count = int.from_bytes(reader.take(2), "big")
+        if count > MAX_PARTS or (type_ not in UPWARD and type_ not in DOWNWARD):
+            raise RemoteProtocolError("bad_envelope", "unknown type or too many parts")
+        parts = tuple(reader.prefixed(8) for _ in range(count))
+        try:
+            body = json.loads(raw)
+        except ValueError:
+            raise RemoteProtocolError("bad_envelope", "the body is not JSON") from None
+        if reader.left or not isinstance(body, dict) or canonical(body) != raw:
+            raise RemoteProtocolError("bad_envelope", "the encoding is not canonical")
+        return Envelope(type_, body, parts)
+
+
+def _prefixed(data: bytes, width: int) -> bytes:
+    return len(data).to_bytes(width, "big") + data
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    @property
+    def left(self) -> int:
+        return len(self._data) - self._at
+
+    def take(self, size: int) -> bytes:
+        if size > self.left:
+            raise RemoteProtocolError("bad_envelope", "the message is cut short")
+        self._at += size
+        return self._data[self._at - size : self._at]
+
+    def prefixed(self, width: int) -> bytes:
+        return self.take(int.from_bytes(self.take(width), "big"))

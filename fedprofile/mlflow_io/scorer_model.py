@@ -1,0 +1,44 @@
+"""The models-from-code script of the registered model: MLflow copies this file into the artefact and runs it at load.
+
+Rows of bank features, with or without the partners' summed scores, to probabilities. Everything it needs
+lies in the bundle beside it: safetensors, JSON and boosters in their text form.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.pyfunc.model import PythonModel
+
+from fedprofile.mlflow_io.model import ARTEFACT, probability_columns
+from fedprofile.registry.bundle import open_bundle
+
+
+class ProfileScorer(PythonModel):
+    """Tier and need probabilities of a bundle."""
+
+    def load_context(self, context: Any) -> None:
+        """Verify and open the bundle; raises DataError where it is damaged."""
+        self.bundle = open_bundle(context.artifacts[ARTEFACT])
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """(n, columns) to one row a customer, same index.
+
+        A tier of K classes gives ``<task>.p0`` … ``<task>.p<K-1>``, a need ``<task>.p``; ``<task>`` is the most
+        likely class. Missing values are NaN or None. The partners' columns (``score.…``, ``known.…``) come all
+        or not at all; without them, or where they are missing in a row, the score is that of the bank alone.
+        """
+        wanted = [name for name in self.bundle.frame_columns if name in model_input]
+        scores = self.bundle.score_columns({name: model_input[name].to_numpy() for name in wanted})
+        out: dict[str, Any] = {}
+        for task in self.bundle.tasks:
+            names, p = probability_columns(task), scores[task.name]
+            # of a need's two columns only the last, that it is there
+            out |= dict(zip(names, p.T[-len(names) :], strict=True))
+            out[task.name] = p.argmax(1)
+        return pd.DataFrame(out, index=model_input.index)
+
+
+mlflow.models.set_model(ProfileScorer())

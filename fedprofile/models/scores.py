@@ -1,0 +1,56 @@
+"""What a node says about a customer: centred log-odds, and how much they are worth (numpy only; recipe 1.5)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fedprofile.types import MISSING_LABEL
+
+Array = npt.NDArray[np.float64] | npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+_CLIP = 1e-4
+_LEAST_GAIN = 1e-4
+
+
+def _logit(p: Floats) -> Floats:
+    clipped = np.clip(p, _CLIP, 1 - _CLIP)
+    return np.log(clipped) - np.log1p(-clipped)
+
+
+def _above(p: Array) -> Floats:
+    """(..., K) class probabilities -> (..., K-1) P(y > j)."""
+    tail: Floats = 1 - np.cumsum(p, -1, dtype=np.float64)[..., :-1]
+    return tail
+
+
+def centred_log_odds(p: Array, prior: Array) -> Floats:
+    """(n, K) probabilities and (K,) prior -> (n, K-1) logit P(y > j | x) - logit P(y > j); 0 says nothing."""
+    return _logit(_above(p)) - _logit(_above(prior))
+
+
+def class_probabilities(log_odds: Array, prior: Array) -> Floats:
+    """The inverse of ``centred_log_odds``: (n, K-1) -> (n, K), rows sum to one, none below 1e-6 before scaling.
+
+    Holds for averages of several models' log-odds too: they stay monotone in j.
+    """
+    above = 1 / (1 + np.exp(-(np.asarray(log_odds, np.float64) + _logit(_above(prior)))))
+    edge = np.ones((len(above), 1))
+    p = np.clip(-np.diff(np.hstack([edge, above, 0 * edge]), axis=1), 1e-6, 1)
+    scaled: Floats = p / p.sum(1, keepdims=True)
+    return scaled
+
+
+def noisy_gain(log_odds: Array, released: npt.NDArray[np.int64], prior: Array, flip: Array | None) -> float:
+    """Prior's log-loss minus the model's, both on released labels; at least 1e-4 (nats a row).
+
+    log_odds (n, K-1) out of fold; released (n,) with -1 unknown; flip (K,K) P(released | true) or None.
+    """
+    rows = np.flatnonzero(released != MISSING_LABEL)
+    if not len(rows):
+        return _LEAST_GAIN
+    flip = np.eye(len(prior)) if flip is None else flip
+    y = released[rows]
+    own = (class_probabilities(log_odds[rows], prior) @ flip)[np.arange(len(rows)), y]
+    base = np.clip(np.asarray(prior, np.float64) @ flip, 1e-6, 1)[y]
+    return max(float(np.mean(np.log(own) - np.log(base))), _LEAST_GAIN)

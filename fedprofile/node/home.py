@@ -1,0 +1,137 @@
+"""A node's home: the only place where a party's secrets, journal and private state lie.
+
+::
+
+    node.json            who this node is (no secret)
+    secret.key           32 bytes, 0600: every other secret of the node is derived from it
+    table.parquet        the private table (a simulated node; a deployed one reads its own source)
+    spine.safetensors    alignment: own rows, slots, enough views
+    journal.jsonl        what was sent and refused, written before it happens
+    run/                 state of the current run, committed once a round
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedprofile.errors import UsageError
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """node.json: public facts about a node.
+
+    ``secrets`` is "simulated" or "own"; ``keys`` is the folder of secret.key and journal.jsonl where it is not the
+    home itself, so that keys and journal outlive a run.
+    """
+
+    party: str
+    role: str
+    label_owner: str
+    secrets: str
+    consent: str
+    categorical: tuple[str, ...] = ()
+    keys: str = ""
+
+
+class NodeHome:
+    """Paths, the lock, derived secrets, and atomic files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            raw = json.loads((self.path / "node.json").read_text())
+        except FileNotFoundError:
+            raise UsageError(f"{self.path} is no node home", "Create one, or check the path.") from None
+        self.config = NodeConfig(**{**raw, "categorical": tuple(raw["categorical"])})
+
+    @staticmethod
+    def create(path: Path, config: NodeConfig, secret: bytes | None = None) -> NodeHome:
+        """Make a home; ``secret`` (32 bytes) only in simulation, otherwise drawn from the system."""
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "node.json").write_text(json.dumps(asdict(config), indent=1))
+        home = NodeHome(path)
+        home.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if secret is not None or not home._secret.exists():
+            _write_private(home._secret, secret if secret is not None else os.urandom(32))
+        return home
+
+    @property
+    def keys(self) -> Path:
+        return Path(self.config.keys) if self.config.keys else self.path
+
+    @property
+    def _secret(self) -> Path:
+        return self.keys / "secret.key"
+
+    def derive(self, purpose: str, *context: bytes) -> bytes:
+        """32 bytes for one purpose: HMAC-SHA256 under the node's root secret."""
+        root = self._secret.read_bytes()
+        message = b"".join(len(p).to_bytes(4, "big") + p for p in (purpose.encode(), *context))
+        return hmac.digest(root, message, hashlib.sha256)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Exclusive across processes: two holders of one home would use one mask twice."""
+        with open(self.path / "lock", "w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(handle, fcntl.LOCK_UN)
+
+    # -- files of the current run ------------------------------------------------------------------
+    @property
+    def run(self) -> Path:
+        return self.path / "run"
+
+    def write(self, name: str, data: bytes) -> None:
+        """Atomically replace a file of the current run, readable by this user only."""
+        self.run.mkdir(exist_ok=True, mode=0o700)
+        _write_private(self.run / name, data)
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self.run / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def clear_run(self) -> None:
+        """Forget the last run's state; keys and journal stay."""
+        for file in self.run.glob("*"):
+            file.unlink()
+
+    def remove(self, name: str) -> None:
+        (self.run / name).unlink(missing_ok=True)
+
+    def write_arrays(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        from safetensors.numpy import save
+
+        self.write(name, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+
+    def read_arrays(self, name: str) -> Arrays | None:
+        from safetensors.numpy import load
+
+        data = self.read(name)
+        return None if data is None else load(data)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".new")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
+        handle.write(data)
+    temporary.replace(path)

@@ -1,0 +1,144 @@
+"""A node as the coordinator sees it: bytes in, bytes out. One table of handlers; whatever is not in it is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+
+from fedprofile.errors import FedprofileError, ProtocolError, RemoteProtocolError, TrainingDiverged
+from fedprofile.messages import Envelope
+from fedprofile.node.home import NodeHome
+from fedprofile.node.journal import Journal
+from fedprofile.node.policy import check_plan, read_policy, read_roster
+from fedprofile.node.rounds import answer_round, tensors
+from fedprofile.node.run import NodeRun, read_spine
+from fedprofile.node.session import SessionKeeper
+from fedprofile.privacy.sealing import unseal
+from fedprofile.secagg.identity import Identity, verify
+from fedprofile.types import RunPlan
+
+log = logging.getLogger(__name__)
+
+SIGNED_RELEASE = "label-release"
+_SIGNATURE = 64
+
+
+class Node:
+    """Answers one request at a time. Nothing but an envelope that ``fedprofile.messages`` lists ever comes out."""
+
+    def __init__(self, home: NodeHome) -> None:
+        self.home = home
+        self.me = home.config.party
+        self.roster = read_roster(home)
+        self.policy = read_policy(home)
+        self.journal = Journal(home.keys / "journal.jsonl")
+        self.identity = Identity.from_seed(home.derive("identity"))
+        self.keeper = SessionKeeper(home, self.identity, self.roster, self.policy, self.journal)
+        self._run: NodeRun | None = None
+        self.handlers: dict[str, Callable[[Envelope], Envelope]] = {
+            "identify": self._identify,
+            "plan": self._approve,
+            "setup": self._set_up,
+            "key-bundle": self._key_bundle,
+            "open-bundle": self._open_bundle,
+            "release": self._store_release,
+            "bins": self._store_bins,
+            "round": self._round,
+            "finish": self._finish,
+        }
+
+    def handle(self, request: bytes) -> bytes:
+        """Never raises: a failure becomes a fixed code, its cause stays in this node's own log."""
+        with self.home.lock():
+            try:
+                envelope = Envelope.decode(request)
+                handler = self.handlers.get(envelope.type)
+                if handler is None:
+                    raise RemoteProtocolError("not_for_this_node", "this node does not answer such requests")
+                return handler(envelope).encode()
+            except TrainingDiverged as error:
+                log.error("%s", error)
+                return Envelope("error", {"code": "training_diverged", "layer": error.layer, "t": error.t}).encode()
+            except ProtocolError as error:
+                log.error("node %s refused: %s", self.me, error)
+                self.journal.append({"event": "refused", "code": error.code})
+                return Envelope("error", {"code": error.code}).encode()
+            except FedprofileError as error:
+                log.error("node %s: %s", self.me, error)
+                return Envelope("error", {"code": "node_failed"}).encode()
+            except Exception as error:  # a reply must never carry an exception's text, which may quote data
+                log.error("node %s: %s", self.me, type(error).__name__, exc_info=log.isEnabledFor(logging.DEBUG))
+                return Envelope("error", {"code": "internal_error"}).encode()
+
+    @property
+    def run(self) -> NodeRun:
+        if self._run is None:
+            data = self.home.read("plan.json")
+            if data is None:
+                raise RemoteProtocolError("no_plan", "a plan must be approved first")
+            self._run = NodeRun(self.home, RunPlan.from_json(data), self.roster)
+        return self._run
+
+    def _identify(self, _: Envelope) -> Envelope:
+        return Envelope("identity", {"party": self.me})
+
+    def _approve(self, envelope: Envelope) -> Envelope:
+        """Check the plan against the pinned roster, the alignment and the node's own policy; sign its hash."""
+        plan = RunPlan.from_json(str(envelope.body["plan"]).encode())
+        check_plan(plan, self.roster, self.policy, read_spine(self.home).hash)
+        if self.home.read("plan.json") != plan.to_json():
+            self.home.clear_run()
+            self.home.write("plan.json", plan.to_json())
+        self.keeper.choose_profile(str(envelope.body["profile"]))
+        self._run = None
+        self.journal.append({"event": "approved", "plan": plan.hash.hex(), "purpose": plan.purpose})
+        return Envelope("approval", {"plan": plan.hash.hex()}, (self.identity.sign("approval", plan.hash),))
+
+    def _set_up(self, envelope: Envelope) -> Envelope:
+        self.keeper.begin()
+        return Envelope("key-ad", parts=(self._answer(envelope),))
+
+    def _key_bundle(self, envelope: Envelope) -> Envelope:
+        return Envelope("key-open", parts=(self._answer(envelope),))
+
+    def _open_bundle(self, envelope: Envelope) -> Envelope:
+        self.keeper.current.handle(only_part(envelope))
+        self.keeper.agreed()
+        return Envelope("ready")
+
+    def _answer(self, envelope: Envelope) -> bytes:
+        reply = self.keeper.current.handle(only_part(envelope))
+        if reply is None:
+            raise RemoteProtocolError("bad_order", "this message has no answer")
+        return reply
+
+    def _store_release(self, envelope: Envelope) -> Envelope:
+        """Open the labels sealed to this node; the label owner's signature says who sealed them."""
+        signed = only_part(envelope)
+        sealed, signature = signed[:-_SIGNATURE], signed[-_SIGNATURE:]
+        verify(self.roster.party(self.roster.label_owner).sign_pk, SIGNED_RELEASE, sealed, signature)
+        key = self.keeper.current.own_seal_key()
+        self.run.store_release(unseal(sealed, key, self.run.plan.hash, self.me))
+        return Envelope("labels-stored")
+
+    def _store_bins(self, envelope: Envelope) -> Envelope:
+        counts = only_part(envelope)
+        self.run.share_features(tensors(counts))
+        self.home.write("bins", hashlib.sha256(counts).hexdigest().encode())
+        return Envelope("bins-stored")
+
+    def _round(self, envelope: Envelope) -> Envelope:
+        return Envelope("uploads", parts=answer_round(self.run, self.keeper.current, envelope.parts))
+
+    def _finish(self, _: Envelope) -> Envelope:
+        self.keeper.end()
+        self.journal.append({"event": "finished"})
+        return Envelope("finished")
+
+
+def only_part(envelope: Envelope) -> bytes:
+    """Raises RemoteProtocolError("bad_envelope") unless the message has exactly one part."""
+    if len(envelope.parts) != 1:
+        raise RemoteProtocolError("bad_envelope", f"a {envelope.type!r} message has one part")
+    return envelope.parts[0]

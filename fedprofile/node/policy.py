@@ -1,0 +1,38 @@
+"""A node's own limits, its pinned roster, and the check of a plan against both: the client decides."""
+
+from __future__ import annotations
+
+import json
+
+from fedprofile.errors import PolicyRefusal, RemoteProtocolError
+from fedprofile.node.home import NodeHome
+from fedprofile.types import Policy, Roster, RunPlan
+
+
+def read_roster(home: NodeHome) -> Roster:
+    """The roster that this node pinned: the coordinator only carries others."""
+    return Roster.from_json(json.loads((home.path / "roster.json").read_text()))
+
+
+def read_policy(home: NodeHome) -> Policy:
+    return Policy.from_json(json.loads((home.path / "policy.json").read_text()))
+
+
+def check_plan(plan: RunPlan, pinned: Roster, policy: Policy, spine_hash: bytes) -> None:
+    """Raises PolicyRefusal for a plan outside this node's limits, RemoteProtocolError for one that is not about it."""
+    if plan.roster_hash != pinned.hash:
+        raise RemoteProtocolError("wrong_roster", "the plan names another roster than the pinned one")
+    if plan.spine_hash != spine_hash:
+        raise RemoteProtocolError("wrong_spine", "the plan names another alignment")
+    if plan.policy_hash != policy.hash:
+        raise PolicyRefusal("wrong_policy", "the plan was made under other limits than this node's")
+    unknown = [t.name for t in plan.tasks if policy.tasks and t.name not in policy.tasks]
+    if unknown:
+        raise PolicyRefusal("task_refused", f"this node's policy does not list {len(unknown)} of the tasks")
+    if plan.min_views < min_views(policy):
+        raise PolicyRefusal("too_few_views", "the plan opens scores of customers that too few nodes know")
+
+
+def min_views(policy: Policy) -> int:
+    """How many nodes must know a customer before scores are summed (secure-sum 9.7)."""
+    return policy.min_hidden + policy.colluders

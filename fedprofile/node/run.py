@@ -1,0 +1,211 @@
+"""One run as one node lives it: plan, features, training, scores. Built from the home, so a restart rebuilds it."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from fedprofile.aggregation import GAINS, SCORES, gain_layout, score_layout, shared_roles
+from fedprofile.alignment.hashing import cross_fit_fold
+from fedprofile.errors import RemoteProtocolError
+from fedprofile.governance.permits import permit_named
+from fedprofile.models.features import FeatureMap, fit_features
+from fedprofile.models.grid import features_from_counts, grid_counts
+from fedprofile.models.layout import encoder_shapes, initial_weights, shared_shapes
+from fedprofile.models.learner import LocalLearner
+from fedprofile.node.home import NodeHome
+from fedprofile.node.randomness import ByteSource, keystream_source
+from fedprofile.node.scoring import place, weigh
+from fedprofile.node.source import read_permitted
+from fedprofile.node.training import LocalTraining
+from fedprofile.privacy.randomised_response import flip_matrix
+from fedprofile.privacy.sealing import LabelRelease
+from fedprofile.secagg.encoding import quantise
+from fedprofile.types import MISSING_LABEL, Quantised, Roster, RunPlan, Spine, Table, Weights, canonical
+
+_RELEASE, _FEATURES, _SCORES = "release.bin", "features.json", "scores.safetensors"
+
+
+class NodeRun:
+    """Lazy parts: the table is read when the first stage needs it, through the permit."""
+
+    def __init__(self, home: NodeHome, plan: RunPlan, roster: Roster) -> None:
+        self.home, self.plan, self.roster = home, plan, roster
+        self.me = home.config.party
+        self.role = home.config.role
+        self.shares_encoder = plan.learning.share != "none" and self.role in shared_roles(roster)
+        self.is_owner = self.me == roster.label_owner
+
+    # -- the private side -------------------------------------------------------------------------
+    @cached_property
+    def _rows(self) -> tuple[Table, Spine]:
+        config = self.home.config
+        return read_permitted(
+            self.home.path / "table.parquet",
+            frozenset(config.categorical),
+            read_spine(self.home),
+            permit_named(config.consent),
+            "training",
+        )
+
+    @property
+    def spine(self) -> Spine:
+        return self._rows[1]
+
+    @cached_property
+    def table(self) -> Table:
+        """The node's own rows that stand in the spine, in the order of ``self.spine``."""
+        return self._rows[0]
+
+    def dither(self, purpose: str) -> ByteSource:
+        """Rounding noise of one vector: the same for a retry, different for every other vector or plan."""
+        return keystream_source(self.home.derive("dither", self.plan.basis, purpose.encode()))
+
+    # -- labels -----------------------------------------------------------------------------------
+    def store_release(self, data: bytes) -> None:
+        """A release is frozen per run: a second, different one is refused."""
+        held = self.home.read(_RELEASE)
+        if held is not None and held != data:
+            raise RemoteProtocolError("release_changed", "a run has one label release")
+        release = LabelRelease.decode(data, self.plan.tasks)
+        if release.eps != self.plan.label_eps:
+            raise RemoteProtocolError("bad_release", "the release was not made at the plan's epsilon")
+        if not np.isin(release.slots, self.spine.slots).all():
+            raise RemoteProtocolError("bad_release", "the release names customers outside this node's alignment")
+        self.home.write(_RELEASE, data)
+
+    @cached_property
+    def _release(self) -> LabelRelease:
+        data = self.home.read(_RELEASE)
+        if data is None:
+            raise RemoteProtocolError("no_release", "training was asked for before labels were released")
+        return LabelRelease.decode(data, self.plan.tasks)
+
+    def released(self) -> tuple[dict[str, npt.NDArray[np.int64]], npt.NDArray[np.bool_]]:
+        """Labels by table row (m,), MISSING_LABEL elsewhere, and which rows are training rows."""
+        row_of = np.full(self.plan.spine_size, -1, dtype=np.int64)
+        row_of[self.spine.slots] = np.arange(len(self.spine.slots))
+        rows = row_of[self._release.slots]
+        labels = {}
+        for name, values in self._release.labels.items():
+            labels[name] = np.full(len(self.spine.slots), MISSING_LABEL, dtype=np.int64)
+            labels[name][rows] = values
+        train = np.zeros(len(self.spine.slots), dtype=np.bool_)
+        train[rows] = True
+        return labels, train
+
+    # -- stages -----------------------------------------------------------------------------------
+    def counts(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Histograms (COUNT_BINS,) of the training rows a column."""
+        schema = self.plan.schemas[self.role]
+        if self.table.schema != schema:
+            raise RemoteProtocolError("schema_mismatch", "the plan's columns are not this node's columns")
+        _, train = self.released()
+        counted = grid_counts(self.table, np.flatnonzero(train))
+        return {f"count.{column}": counts.astype(np.float64) for column, counts in counted.items()}
+
+    @cached_property
+    def features(self) -> FeatureMap:
+        """Fitted on the node's own training rows, or, in a role that shares its encoder, from the summed counts."""
+        data = self.home.read(_FEATURES)
+        if data is not None:
+            return FeatureMap.from_json(json.loads(data))
+        if self.shares_encoder:
+            raise RemoteProtocolError("no_counts", "a shared encoder needs the role's summed counts first")
+        _, train = self.released()
+        return self._keep_features(fit_features(self.table, np.flatnonzero(train)))
+
+    def share_features(self, counts: dict[str, npt.NDArray[np.float64]]) -> None:
+        self._keep_features(features_from_counts(self.plan.schemas[self.role], counts))
+
+    def _keep_features(self, features: FeatureMap) -> FeatureMap:
+        self.home.write(_FEATURES, json.dumps(features.to_json()).encode())
+        return features
+
+    @cached_property
+    def training(self) -> LocalTraining:
+        return LocalTraining(self.home, self.plan.learning, self.plan.tasks, self.learner(self.features), self.dither)
+
+    def learner(self, features: FeatureMap) -> LocalLearner:
+        """A fresh learner over this node's rows, at the weights that every member of the role starts from."""
+        released, train = self.released()
+        plan = self.plan.learning
+        fold = cross_fit_fold(self.table.ids, plan.replicas)
+        x = features.transform(self.table)
+        terms = (self.plan.tasks, self._flips(), self._priors(), plan, self.plan.seed)
+        learner = LocalLearner(self.me, x, released, fold, train, *terms)
+        shared = initial_weights(shared_shapes(self.plan.tasks, plan), self.plan.seed, "shared")
+        learner.load(shared, initial_weights(encoder_shapes(features.width, plan), self.plan.seed, f"role/{self.role}"))
+        return learner
+
+    def _flips(self) -> dict[str, npt.NDArray[np.float64] | None]:
+        eps = self.plan.label_eps
+        return {t.name: None if eps is None else flip_matrix(t.classes, eps) for t in self.plan.tasks}
+
+    def _priors(self) -> dict[str, npt.NDArray[np.float64]]:
+        return {t.name: np.array(self._release.priors[t.name]) for t in self.plan.tasks}
+
+    def gains(self, shared: Weights, encoder: Weights) -> Quantised:
+        """End training, score every row once, and say how much log-loss the scores save a task."""
+        self.training.end(shared, encoder)
+        log_odds, gains = self.judge_scores(self.training.learner)
+        values = np.array([gains[t.name] for t in self.plan.tasks])
+        self.home.write_arrays(_SCORES, {"log_odds": log_odds, "gains": values})
+        return quantise({GAINS: values}, gain_layout(self.plan.tasks), self.dither("gains"))
+
+    def judge_scores(self, learner: LocalLearner) -> tuple[npt.NDArray[np.float32], dict[str, float]]:
+        """This node's log-odds (m, C), averaged with its own trees' where it has any, and their gain a task."""
+        log_odds = learner.log_odds()
+        if self._adds_trees and not self.is_owner:
+            from fedprofile.models.partner_trees import partner_log_odds
+
+            released, train = self.released()
+            fold = cross_fit_fold(self.table.ids, self.plan.learning.replicas)
+            terms = (self.plan.tasks, self._flips(), self._priors(), self.plan.seed)
+            log_odds = (log_odds + partner_log_odds(self.table, released, fold, train, *terms)) / 2
+        return log_odds, learner.gains(log_odds)
+
+    @property
+    def _adds_trees(self) -> bool:
+        choice = self.plan.learning.trees
+        return choice == "always" or (choice == "auto" and not self.shares_encoder)
+
+    def scores(self, means: dict[str, float]) -> Quantised:
+        """Integers of the weighed scores (size, C), given the mean gains that a masked sum opened."""
+        self.home.write("means.json", canonical(means))
+        placed = self.placed_scores()
+        layout = score_layout(self.plan.spine_size, placed.shape[1])
+        return quantise({SCORES: placed}, layout, self.dither("scores"))
+
+    def placed_scores(self) -> npt.NDArray[np.float64]:
+        """(size, C) weighed scores in spine order, before rounding; they never leave the node unmasked."""
+        kept, means = self.home.read_arrays(_SCORES), self.home.read("means.json")
+        if kept is None or means is None:
+            raise RemoteProtocolError("no_scores", "scores were asked for before the gains")
+        gains = {t.name: float(g) for t, g in zip(self.plan.tasks, kept["gains"], strict=True)}
+        return place(weigh(kept["log_odds"], gains, json.loads(means), self.plan.tasks), self.spine)
+
+
+def read_spine(home: NodeHome) -> Spine:
+    """The node's alignment as stored in its home."""
+    from safetensors import safe_open
+
+    with safe_open(home.path / "spine.safetensors", framework="np") as file:
+        meta = file.metadata()
+        return Spine(
+            int(meta["size"]),
+            file.get_tensor("rows"),
+            file.get_tensor("slots"),
+            file.get_tensor("enough").astype(np.bool_),
+            bytes.fromhex(meta["hash"]),
+        )
+
+
+def write_spine(home: NodeHome, spine: Spine) -> None:
+    from safetensors.numpy import save_file
+
+    arrays = {"rows": spine.rows, "slots": spine.slots, "enough": spine.enough.astype(np.uint8)}
+    save_file(arrays, home.path / "spine.safetensors", metadata={"size": str(spine.size), "hash": spine.hash.hex()})

@@ -1,0 +1,79 @@
+"""A node's fps1 session across messages: in memory, or, where secrets are simulated, derived again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fedprofile.errors import RemoteProtocolError
+from fedprofile.node.home import NodeHome
+from fedprofile.node.journal import Journal
+from fedprofile.node.randomness import session_source
+from fedprofile.secagg.client import ClientSession
+from fedprofile.secagg.identity import Identity
+from fedprofile.types import Policy, Roster
+
+_TRANSCRIPT, _SETUPS, _PROFILE = "transcript.bin", "setups", "profile"
+
+
+class SessionKeeper:
+    """Holds the current ClientSession. Real secrets never touch a file: a restarted node asks for a new set-up."""
+
+    def __init__(self, home: NodeHome, identity: Identity, roster: Roster, policy: Policy, journal: Journal) -> None:
+        self._home, self._identity, self._roster, self._policy = home, identity, roster, policy
+        self._journal = journal
+        self._held: ClientSession | None = None
+        self._setups = 0
+
+    @property
+    def _simulated(self) -> bool:
+        return self._home.config.secrets == "simulated"
+
+    def choose_profile(self, profile: str) -> None:
+        """ "strict", or "none" for research without masks; a new choice drops the session."""
+        self._home.write(_PROFILE, profile.encode())
+        self._held = None
+
+    def begin(self) -> ClientSession:
+        """A fresh session for one more key agreement of this run."""
+        self._setups = self._count() + 1
+        self._home.write(_SETUPS, str(self._setups).encode())
+        self._held = ClientSession(*self._arguments(), **self._options())
+        return self._held
+
+    def agreed(self) -> None:
+        """Keep the public transcript; it holds no secret."""
+        self._home.write(_TRANSCRIPT, self.current.transcript())
+
+    def end(self) -> None:
+        """Forget the keys."""
+        if self._held is not None:
+            self._held.close()
+        self._held = None
+        self._home.remove(_TRANSCRIPT)
+
+    @property
+    def current(self) -> ClientSession:
+        """Raises RemoteProtocolError("need_setup") when this process holds no keys and may not derive them."""
+        if self._held is not None and self._setups == self._count():
+            return self._held
+        transcript = self._home.read(_TRANSCRIPT)
+        if not self._simulated or transcript is None:
+            raise RemoteProtocolError("need_setup", "this node holds no session keys: agree keys again")
+        self._setups = self._count()
+        self._held = ClientSession.restore(transcript, *self._arguments(), **self._options())
+        return self._held
+
+    def _arguments(self) -> tuple[Any, ...]:
+        rand = session_source(self._session_key() if self._simulated else None)
+        me = self._home.config.party
+        return self._identity, me, self._roster, self._policy, rand, self._journal.append
+
+    def _options(self) -> dict[str, Any]:
+        return {"masked": self._home.read(_PROFILE) != b"none", "history": list(self._journal)}
+
+    def _session_key(self) -> bytes:
+        plan = self._home.read("plan.json") or b""
+        return self._home.derive("session", plan, str(self._setups).encode())
+
+    def _count(self) -> int:
+        return int((self._home.read(_SETUPS) or b"0").decode())

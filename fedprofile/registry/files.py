@@ -1,0 +1,88 @@
+"""A folder of files sealed by a manifest: written whole or not at all, and verified before anything is parsed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedprofile.errors import DataError, UsageError
+from fedprofile.types import canonical
+
+MANIFEST = "manifest.json"
+VERSION = 1
+MEND = "Copy the bundle again from where it was written; do not edit it."
+
+
+def write_sealed(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files and their manifest into a new or empty folder, which appears complete or not at all.
+
+    Raises UsageError if the folder holds anything.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder.name} exists and is not empty", "Choose another folder for the bundle.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    partial.mkdir()
+    try:
+        for name, data in {**files, MANIFEST: _manifest(files)}.items():
+            (partial / name).write_bytes(data)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_sealed(folder: Path, names: frozenset[str]) -> dict[str, bytes]:
+    """The bytes of exactly the files ``names``, each as its manifest says.
+
+    Raises DataError for a missing, additional, linked or changed file, or a manifest that names other files.
+    """
+    _check_entries(folder, names | {MANIFEST})
+    files = {name: _read(folder, name) for name in sorted(names)}
+    manifest = _read(folder, MANIFEST)
+    # Comparing bytes leaves no freedom in the manifest: no doubled key, other spelling or additional entry.
+    if manifest != _manifest(files):
+        raise DataError(_culprit(manifest, files), "the content is not what the bundle's manifest says", MEND)
+    return files
+
+
+def _manifest(files: Mapping[str, bytes]) -> bytes:
+    sealed = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
+    return canonical({"version": VERSION, "files": sealed})
+
+
+def _check_entries(folder: Path, names: frozenset[str]) -> None:
+    if not folder.is_dir():
+        raise DataError(folder.name, "no bundle is here", "Give the folder that a training run wrote.")
+    found = {entry.name: entry for entry in os.scandir(folder)}
+    for name in sorted(names - set(found)):
+        raise DataError(name, "the file is missing from the bundle", MEND)
+    for name in sorted(set(found) - names):
+        raise DataError(name, "the file does not belong into a bundle", "Remove it, or copy the bundle again.")
+    for name, entry in sorted(found.items()):
+        if not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+            raise DataError(name, "not a regular file", MEND)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        # The entry may have become a link since it was looked at.
+        descriptor = os.open(folder / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError as error:
+        raise DataError(name, f"the file cannot be read: {error.strerror}", MEND) from None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
+def _culprit(manifest: bytes, files: Mapping[str, bytes]) -> str:
+    """The file to name in the error: the first that differs, else the manifest itself."""
+    try:
+        listed = json.loads(manifest)["files"]
+        sealed = json.loads(_manifest(files))["files"]
+        return next(name for name in sorted(files) if listed[name] != sealed[name])
+    except (ValueError, KeyError, TypeError, RecursionError, StopIteration):
+        return MANIFEST

@@ -1,0 +1,103 @@
+"""A node's side of fps1, strict profile: bytes in, bytes out; the journal is written before anything is returned."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fedprofile.errors import RemoteProtocolError
+from fedprofile.secagg.codes import local, refusal, remote
+from fedprofile.secagg.encoding import dequantise, pack, unpack, vectors
+from fedprofile.secagg.masking import add_masks
+from fedprofile.secagg.policy import check_round
+from fedprofile.secagg.record import round_entry
+from fedprofile.secagg.round_messages import MaskedSum, Round, Upload
+from fedprofile.secagg.setup_session import Journal, SetupSession, State
+from fedprofile.secagg.wire import ZERO_HASH
+from fedprofile.types import Quantised
+
+__all__ = ["ClientSession", "Journal", "State"]
+
+
+class ClientSession(SetupSession):
+    """One node in one run: the set-up of SetupSession, whose arguments it takes, then rounds.
+
+    ``verify_round`` then ``contribute`` (or, for the label owner in a score sum, ``open_sum``).
+    """
+
+    def verify_round(self, data: bytes) -> Round:
+        """The round, checked against transcript, policy and this node's past; the keys before its t are erased.
+
+        Raises RemoteProtocolError or PolicyRefusal and then changes nothing.
+        """
+        keys, asked = self._ready(), self._live().request
+        round = Round.decode(data, self.roster)
+        if round.id.run_id != self.run_id:
+            raise remote("wrong_run")
+        if round.policy_hash != self._common.hash:
+            raise remote("wrong_policy")
+        if self.me not in round.cohort or not set(round.cohort) <= set(asked.cohort):
+            raise refusal("cohort_refused", "not within the cohort of the set-up, or without this node")
+        check_round(self.policy, self.roster, round, RemoteProtocolError)
+        self._record.check_round(round, self.policy)
+        keys.advance(round.id.t)
+        self._record.see(round)
+        self._verified[round.id.kind, round.id.scope] = round.bind(self._t0)
+        return round
+
+    def contribute(self, round: Round, quantised: Quantised, audit_head: bytes = ZERO_HASH) -> bytes:
+        """The Upload for the round that verify_round returned last for its kind and scope, once.
+
+        quantised: integers of ``round.layout``; a retry of a t takes the same ones, from the node's home.
+        Raises LocalProtocolError: not_verified, already_contributed, retry_differs, bad_values,
+        wrong_length, opener_uploads_nothing.
+        """
+        h = self._current(round)
+        if self.me == round.id.opener:
+            raise local("opener_uploads_nothing")
+        if len(audit_head) != len(ZERO_HASH):
+            raise local("wrong_length", "audit_head has 32 bytes")
+        y = pack(quantised, round.layout)
+        mac = self._identity.mac("integers/1", round.id.run_id, round.basis, bytes(y)).hex()
+        if self._record.mac_of_retry(round) not in ("", mac):
+            raise local("retry_differs", "other integers than in the first attempt")
+        self._mask(y, round, h)
+        upload = Upload.of(round, self.me, h, audit_head, y, self._identity)
+        self._commit(round_entry("upload", round, mac=mac, root=upload.root.hex(), audit_head=audit_head.hex()))
+        del self._verified[round.id.kind, round.id.scope]
+        return upload.encode()
+
+    def open_sum(self, masked: bytes, round: Round) -> dict[str, npt.NDArray[np.float64]]:
+        """The opener's own pads removed: segment name -> float64 sum over the contributors, once per (t, kind, scope).
+
+        Raises RemoteProtocolError (wrong_round, bad_root, wrong_length), PolicyRefusal("opened_before"),
+        LocalProtocolError("wrong_opener").
+        """
+        self._record.check_open(round)
+        h = self._current(round)
+        if self.me != round.id.opener:
+            raise local("wrong_opener")
+        message = MaskedSum.decode(masked, self.roster)
+        if (message.id, message.h) != (round.id, h):
+            raise remote("wrong_round", MaskedSum.TYPE)
+        if len(message.y) != round.layout.nbytes:
+            raise remote("wrong_length", MaskedSum.TYPE)
+        total = bytearray(message.y)
+        self._mask(total, round, h)
+        self._commit(round_entry("open", round))
+        del self._verified[round.id.kind, round.id.scope]
+        return dequantise(unpack(vectors(total, round.layout), round.layout), round.layout)
+
+    def _mask(self, y: bytearray, round: Round, h: bytes) -> None:
+        """Adds this node's pads; the opener adds them to the others' sum, where they cancel what is left."""
+        if self.profile == "strict":
+            add_masks(vectors(y, round.layout), self._ready().pads(h, round.cohort))
+
+    def _current(self, round: Round) -> bytes:
+        """H of a verified round that is still open and whose keys still exist."""
+        keys, h = self._ready(), self._verified.get((round.id.kind, round.id.scope))
+        if h is None:
+            raise local("already_contributed")
+        if h != round.bind(self._t0) or keys.t != round.id.t:
+            raise local("not_verified")
+        return h

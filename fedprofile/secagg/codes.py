@@ -1,0 +1,84 @@
+"""The fixed identifiers of everything that fps1 refuses. Only the code crosses the wire, never the text."""
+
+from __future__ import annotations
+
+from fedprofile.errors import LocalProtocolError, PolicyRefusal, RemoteProtocolError
+
+_ASK = "Ask the other side which version and plan it runs; nothing was released."
+_RESTART = "Start a new set-up with a higher number."
+_RETRY = "Send a new round with a higher (t, attempt)."
+_PLAN = "Change the plan, or this node's policy if its owner agrees."
+
+CODES: dict[str, str] = {
+    # bytes
+    "malformed": _ASK,
+    "unknown_version": _ASK,
+    "unknown_type": _ASK,
+    "wrong_type": _ASK,
+    "wrong_length": _ASK,
+    "wrong_order": _ASK,
+    "trailing_bytes": _ASK,
+    "too_large": _ASK,
+    "duplicate": _ASK,
+    "bad_root": _ASK,
+    "bad_model_hash": _ASK,
+    "bad_layout": "Give every segment its own name, a shape, a known ring, and finite positive clip and scale.",
+    "layout_overflow": "Choose a larger scale, a smaller clip or a wider ring.",
+    # who
+    "bad_signature": "Compare the pinned keys of the roster with that party.",
+    "bad_identity": "Give the session the identity and the party id that belong together in the roster.",
+    "bad_roster": "Give every party its own id and key, and name a label owner that is a party.",
+    "unknown_party": "Only parties of the pinned roster may take part.",
+    "unknown_signer": "Only members of the previous and the new roster may sign it.",
+    "unsigned_roster": "Every member of the previous roster version has to sign the new one.",
+    "wrong_roster": "Pin the same roster at all parties.",
+    "wrong_policy": "Agree on one common policy at all parties.",
+    "wrong_schema": "Approve the same plan at all parties.",
+    "profile_mismatch": "Name the same secure profile at the coordinator and at every node.",
+    # set-up
+    "wrong_run": "Open one session for each run.",
+    "setup_reused": _RESTART,
+    "too_many_setups": "Start a new run.",
+    "wrong_state": _RESTART,
+    "need_setup": _RESTART,
+    "bad_key": _RESTART,
+    "bad_commitment": _RESTART,
+    "wrong_setup": _RESTART,
+    "restore_mismatch": "Restore with the random source of that session; otherwise set up anew.",
+    "bad_random": "The random source has to return exactly the bytes asked for.",
+    # rounds
+    "wrong_round": "The message belongs to another round.",
+    "stale_round": _RETRY,
+    "round_jump": _RETRY,
+    "retry_differs": "A retry repeats cohort, model, layout and integers; otherwise use the next t.",
+    "not_verified": "Pass the round that verify_round returned last for this kind and scope.",
+    "already_contributed": _RETRY,
+    "opener_uploads_nothing": "The opener of a sum takes part in its masks only.",
+    "wrong_opener": "A score sum is opened by the label owner, every other sum by the coordinator.",
+    "opened_before": "A score is opened once for each alignment, bundle and epoch; use the cached sum.",
+    "missing_member": "Wait for that member, or retry the round; a strict sum opens only with all of them.",
+    "bad_values": "Check that node's training for NaN and the plan for a changed layout.",
+    # policy
+    "too_few_hidden": "Invite more parties, or name secure.min_hidden=1 explicitly; the report will state it.",
+    "cohort_refused": _PLAN,
+    "differencing": "Keep the cohort, or change it by at least colluders + 2 members.",
+    "too_many_uploads": _PLAN,
+    "too_many_openings": _PLAN,
+    "ring_refused": _PLAN,
+    "clip_refused": _PLAN,
+}
+
+
+def local(code: str, what: str = "") -> LocalProtocolError:
+    """This side broke the protocol."""
+    return LocalProtocolError(code, what, CODES[code])
+
+
+def remote(code: str, what: str = "") -> RemoteProtocolError:
+    """The other side broke the protocol."""
+    return RemoteProtocolError(code, what, CODES[code])
+
+
+def refusal(code: str, what: str = "") -> PolicyRefusal:
+    """Well formed, but outside this node's policy."""
+    return PolicyRefusal(code, what, CODES[code])

@@ -1,0 +1,78 @@
+"""What a node asks of a round before it contributes (sections 9.1, 9.2, 9.5), without any history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fedprofile.errors import ProtocolError
+from fedprofile.secagg.codes import CODES, refusal
+from fedprofile.secagg.encoding import check_layout
+from fedprofile.secagg.round_messages import Round
+from fedprofile.types import Policy, Roster
+
+SCORE_CLIP = 8.0
+SCORE_SCALE = 1 / 16
+
+
+def hidden(cohort: Iterable[str], label_owner: str, opener: str = "", colluders: int = 0) -> int:
+    """Contributions that stay hidden from whoever learns the sum, the least over all recipients (section 9.1).
+
+    A score sum reaches its opener alone; any other sum reaches the coordinator, which is one adversary
+    with the label owner, and every member, by the weights that come back.
+    """
+    members = set(cohort)
+    recipients = {opener} if opener else members | {label_owner}
+    return min(len(members - {r}) for r in recipients) - colluders
+
+
+def tolerance(cohort: Iterable[str], label_owner: str, opener: str = "") -> int:
+    """Colluding members under which two contributions still hide each other; negative where nothing is hidden."""
+    return hidden(cohort, label_owner, opener) - 2
+
+
+def stricter(own: Policy, common: Policy) -> Policy:
+    """The limits that satisfy both."""
+    return Policy(
+        min_hidden=max(own.min_hidden, common.min_hidden),
+        colluders=max(own.colluders, common.colluders),
+        min_customers=max(own.min_customers, common.min_customers),
+        tasks=own.tasks or common.tasks,
+        max_uploads=min(own.max_uploads, common.max_uploads),
+        max_openings=min(own.max_openings, common.max_openings),
+        clip=min(own.clip, common.clip),
+        rings=tuple(r for r in own.rings if r in common.rings),
+    )
+
+
+def check_hidden(policy: Policy, roster: Roster, cohort: tuple[str, ...], opener: str = "") -> None:
+    """Raises PolicyRefusal("too_few_hidden")."""
+    left = hidden(cohort, roster.label_owner, opener, policy.colluders)
+    if left < policy.min_hidden:
+        raise refusal("too_few_hidden", f"{max(left, 0)} hidden contributions, {policy.min_hidden} asked for")
+
+
+def check_round(policy: Policy, roster: Roster, round: Round, error: type[ProtocolError]) -> None:
+    """Opener, scope, hidden minimum, rings, clips and a layout that cannot overflow.
+
+    Raises PolicyRefusal (cohort_refused, too_few_hidden, ring_refused, clip_refused) or
+    ``error`` (wrong_opener, bad_layout, layout_overflow): remote at a node, local at the coordinator.
+    """
+    kind, scope, opener = round.id.kind, round.id.scope, round.id.opener
+    if opener != (roster.label_owner if kind == "score" else ""):
+        raise error("wrong_opener", kind, CODES["wrong_opener"])
+    if opener and opener not in round.cohort:
+        raise refusal("cohort_refused", "the opener has to take part in the masks")
+    if (kind == "role" and not scope) or (kind in ("update", "score") and scope):
+        raise refusal("cohort_refused", f"scope of kind {kind}")
+    if scope and not set(round.cohort) <= {p.id for p in roster.members(scope)}:
+        raise refusal("cohort_refused", "members of another role")
+    check_hidden(policy, roster, round.cohort, opener)
+    check_layout(round.layout, len(round.contributors), error)
+    for s in round.layout.segments:
+        if s.ring not in policy.rings:
+            raise refusal("ring_refused", f"segment {s.name!r}")
+        # counts and loss sums ride in Z_2^64 and in stats: check_layout bounds them, no delta clip applies
+        if kind in ("update", "role") and s.ring != 64 and s.clip > policy.clip:
+            raise refusal("clip_refused", f"segment {s.name!r}")
+        if kind == "score" and (s.clip > SCORE_CLIP or s.scale < SCORE_SCALE):
+            raise refusal("clip_refused", f"segment {s.name!r}")

@@ -1,0 +1,196 @@
+"""The coordinator's side of fps1, strict profile: it relays a set-up, checks uploads and adds what it cannot read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedprofile.errors import LocalProtocolError
+from fedprofile.secagg.codes import local, remote
+from fedprofile.secagg.encoding import dequantise, unpack, vectors
+from fedprofile.secagg.handshake import check_ads, check_opens
+from fedprofile.secagg.identity import check_roster
+from fedprofile.secagg.keys import transcript_hash
+from fedprofile.secagg.messages import expected_upload_size
+from fedprofile.secagg.policy import check_hidden, check_round
+from fedprofile.secagg.round_messages import MaskedSum, Round, Upload
+from fedprofile.secagg.setup_messages import Complaint, KeyAd, KeyBundle, KeyOpen, OpenBundle, Profile, SetupReq
+from fedprofile.secagg.wire import ZERO_HASH, Buffer, ensure_hash, wire_order
+from fedprofile.types import Layout, Opened, Policy, Roster, RoundId
+
+
+@dataclass
+class _Pending:
+    """One round in progress: the sum so far, as bytes of a masked vector, and who is in it."""
+
+    round: Round
+    h: bytes
+    total: bytearray
+    seen: set[str]
+
+
+class ServerSession:
+    """The coordinator of one run.
+
+    run_id: 32 bytes. policy: the common minimum, whose hash every node expects. cohort: party ids of
+    the run. setup: number of the last set-up of this run, 0 for a new run.
+    """
+
+    def __init__(
+        self,
+        run_id: bytes,
+        roster: Roster,
+        policy: Policy,
+        cohort: tuple[str, ...],
+        profile: Profile = "strict",
+        *,
+        schema_hash: bytes = ZERO_HASH,
+        setup: int = 0,
+    ) -> None:
+        check_roster(roster)
+        ensure_hash(local("wrong_length", "run_id and schema_hash have 32 bytes"), run_id, schema_hash)
+        if len(set(cohort)) != len(cohort) or not set(cohort) <= {p.id for p in roster.parties}:
+            raise local("unknown_party", "cohort")
+        check_hidden(policy, roster, cohort)
+        self.run_id, self.roster, self.policy, self.profile = run_id, roster, policy, profile
+        self.cohort, self.setup, self._schema_hash = wire_order(cohort), setup, schema_hash
+        self._request: SetupReq | None = None
+        self._bundle: KeyBundle | None = None
+        self._t0 = b""
+        self._pending: dict[tuple[str, str], _Pending] = {}
+
+    def setup_request(self, base_t: int = 0) -> bytes:
+        """The SetupReq of the next set-up, the same for every node; ``base_t`` is the first t that it will serve."""
+        self.setup += 1
+        self._bundle, self._t0 = None, b""
+        self._pending.clear()
+        hashes = (self.roster.hash, self.policy.hash, self._schema_hash)
+        self._request = SetupReq(self.run_id, self.setup, base_t, self.profile, *hashes, self.cohort)
+        return self._request.encode()
+
+    def key_bundle(self, replies: Mapping[str, bytes]) -> bytes:
+        """The KeyBundle from every node's KeyAd, by party id. Raises RemoteProtocolError naming the party."""
+        request = self._asked()
+        ads = tuple(KeyAd.decode(replies[p], self.roster) for p in wire_order(tuple(replies)))
+        _check_origin(replies, tuple(ad.party for ad in ads))
+        check_ads(self.roster, request, ads)
+        self._bundle = KeyBundle(ads)
+        return self._bundle.encode()
+
+    def open_bundle(self, replies: Mapping[str, bytes]) -> bytes:
+        """The OpenBundle from every node's KeyOpen, by party id; rounds may begin."""
+        request = self._asked()
+        if self._bundle is None:
+            raise local("wrong_state")
+        opens = tuple(KeyOpen.decode(replies[p], self.roster) for p in wire_order(tuple(replies)))
+        _check_origin(replies, tuple(o.party for o in opens))
+        check_opens(self.roster, request, self._bundle, opens)
+        self._t0 = transcript_hash(self._bundle.items, opens)
+        return OpenBundle(opens).encode()
+
+    def round(
+        self,
+        round_id: RoundId,
+        cohort: tuple[str, ...],
+        layout: Layout,
+        model: bytes,
+        *,
+        spine_hash: bytes = ZERO_HASH,
+        bundle_hash: bytes = ZERO_HASH,
+        audit_head: bytes = ZERO_HASH,
+        epoch: int = 0,
+    ) -> bytes:
+        """The Round message, the same for every member; replaces an unfinished one of this kind and scope.
+
+        cohort: party ids, the opener of a score sum included. Raises what the nodes would refuse.
+        """
+        if not self._t0:
+            raise local("wrong_state", "no set-up")
+        ensure_hash(local("wrong_length"), spine_hash, bundle_hash, audit_head)
+        if round_id.run_id != self.run_id or not set(cohort) <= set(self.cohort):
+            raise local("wrong_run", "run or cohort of another set-up")
+        if not self._asked().base_t <= round_id.t < 1 << 32 or not 0 <= round_id.attempt < 1 << 32:
+            raise local("stale_round", "t or attempt outside this set-up")
+        hashes = (self.policy.hash, audit_head, spine_hash, bundle_hash)
+        round = Round(round_id, wire_order(cohort), layout, model, *hashes, epoch)
+        check_round(self.policy, self.roster, round, LocalProtocolError)
+        pending = _Pending(round, round.bind(self._t0), bytearray(layout.nbytes), set())
+        self._pending[round_id.kind, round_id.scope] = pending
+        return round.encode()
+
+    def add(self, round_id: RoundId, party: str, upload: Buffer) -> None:
+        """Verifies one Upload and adds it to the sum; nothing of it is kept.
+
+        Raises RemoteProtocolError: wrong_length, wrong_round, unknown_party, duplicate, bad_root, bad_signature.
+        """
+        pending = self._current(round_id)
+        if memoryview(upload).nbytes != expected_upload_size(pending.round.layout):
+            raise remote("wrong_length", f"upload of party {party!r}")
+        message = Upload.decode(upload, self.roster)
+        if message.party != party or party not in pending.round.contributors:
+            raise remote("unknown_party", f"upload in the name of party {party!r}")
+        expected = (pending.round.spine_hash, pending.round.bundle_hash, pending.round.epoch)
+        if (message.id, message.h) != (round_id, pending.h) or expected != (
+            message.spine_hash,
+            message.bundle_hash,
+            message.epoch,
+        ):
+            raise remote("wrong_round", f"upload of party {party!r}")
+        if party in pending.seen:
+            raise remote("duplicate", f"upload of party {party!r}")
+        message.verify(self.roster)
+        y, total = vectors(message.y, pending.round.layout), vectors(pending.total, pending.round.layout)
+        for ring in total:
+            np.add(total[ring], y[ring], out=total[ring])
+        pending.seen.add(party)
+
+    def open(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None = None) -> Opened:
+        """The sum over all contributors, from ``uploads`` and what was added before; the round is over then.
+
+        Raises RemoteProtocolError("missing_member"), LocalProtocolError("wrong_opener") for a score sum.
+        """
+        if round_id.opener:
+            raise local("wrong_opener", "only the label owner opens a score sum")
+        pending = self._finish(round_id, uploads)
+        sums = unpack(vectors(pending.total, pending.round.layout), pending.round.layout)
+        return Opened(round_id, pending.round.contributors, dequantise(sums, pending.round.layout))
+
+    def masked_sum(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None = None) -> bytes:
+        """The MaskedSum for the opener of a score sum; raises as ``open`` does."""
+        if not round_id.opener:
+            raise local("wrong_opener")
+        pending = self._finish(round_id, uploads)
+        return MaskedSum(round_id, pending.h, pending.total).encode()
+
+    def complaint(self, data: Buffer) -> Complaint:
+        """A node's Complaint, its signature verified."""
+        message = Complaint.decode(data, self.roster)
+        message.verify(self.roster)
+        return message
+
+    def _finish(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None) -> _Pending:
+        pending = self._current(round_id)
+        for party, upload in (uploads or {}).items():
+            self.add(round_id, party, upload)
+        if missing := sorted(set(pending.round.contributors) - pending.seen):
+            raise remote("missing_member", f"missing: {', '.join(missing)}")
+        del self._pending[round_id.kind, round_id.scope]
+        return pending
+
+    def _current(self, round_id: RoundId) -> _Pending:
+        pending = self._pending.get((round_id.kind, round_id.scope))
+        if pending is None or pending.round.id != round_id:
+            raise local("wrong_round", "not in progress")
+        return pending
+
+    def _asked(self) -> SetupReq:
+        if self._request is None:
+            raise local("wrong_state", "no set-up asked for")
+        return self._request
+
+
+def _check_origin(replies: Mapping[str, bytes], senders: tuple[str, ...]) -> None:
+    if senders != wire_order(tuple(replies)):
+        raise remote("unknown_party", "a reply in another party's name")

@@ -1,0 +1,210 @@
+"""The five messages of a set-up (section 5.4) and the complaint. Parties appear by id; on the wire by 16 bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self
+
+from fedprofile.secagg.codes import CODES, remote
+from fedprofile.secagg.identity import Identity, verify
+from fedprofile.secagg.wire import (
+    HASH,
+    ID,
+    SIGNATURE,
+    Buffer,
+    Reader,
+    Writer,
+    ensure_increasing,
+    party_of,
+    party_wire_id,
+    put_parties,
+    take_parties,
+)
+from fedprofile.types import Roster
+
+Profile = Literal["strict", "none"]
+PROFILES: tuple[Profile, ...] = ("strict", "none")
+
+
+@dataclass(frozen=True)
+class SetupReq:
+    """Coordinator -> node. ``setup`` rises strictly within a run; ``base_t`` is the first t of this set-up.
+
+    ``policy_hash`` is that of the common policy minimum; ``schema_hash`` that of the approved plan.
+    """
+
+    TYPE: ClassVar[str] = "SetupReq"
+    MAX: ClassVar[int] = 1 << 16
+    run_id: bytes
+    setup: int
+    base_t: int
+    profile: Profile
+    roster_hash: bytes
+    policy_hash: bytes
+    schema_hash: bytes
+    cohort: tuple[str, ...]
+
+    def encode(self) -> bytes:
+        w = Writer(self.TYPE).put(self.run_id).u32(self.setup).u32(self.base_t).u8(PROFILES.index(self.profile))
+        w.put(self.roster_hash).put(self.policy_hash).put(self.schema_hash)
+        put_parties(w, self.cohort)
+        return w.done()
+
+    @classmethod
+    def decode(cls, data: Buffer, roster: Roster) -> Self:
+        r = Reader(data, cls.TYPE, cls.MAX)
+        run_id, setup, base_t, profile = r.take(HASH), r.integer(4), r.integer(4), r.integer(1)
+        if profile >= len(PROFILES):
+            raise remote("profile_mismatch", "unknown profile")
+        roster_hash, policy_hash, schema_hash = (r.take(HASH) for _ in range(3))
+        cohort = take_parties(r, roster)
+        message = cls(run_id, setup, base_t, PROFILES[profile], roster_hash, policy_hash, schema_hash, cohort)
+        r.end()
+        return message
+
+
+class _Signed:
+    """A message of one party whose signature is its last field."""
+
+    TYPE: ClassVar[str]
+    MAX: ClassVar[int] = 1 << 12
+    party: str
+    signature: bytes
+
+    def body(self) -> Writer:
+        raise NotImplementedError
+
+    def signed(self, identity: Identity) -> Self:
+        return replace(self, signature=identity.sign(self.TYPE, self.body().done()))  # type: ignore[type-var]
+
+    def verify(self, roster: Roster) -> None:
+        """Raises RemoteProtocolError("bad_signature") against the pinned key of ``party``."""
+        verify(roster.party(self.party).sign_pk, self.TYPE, self.body().done(), self.signature)
+
+    def encode(self) -> bytes:
+        return self.body().put(self.signature).done()
+
+
+@dataclass(frozen=True)
+class KeyAd(_Signed):
+    """Node -> coordinator: fresh X25519 keys for masks and for sealing, and a commitment to a nonce."""
+
+    TYPE: ClassVar[str] = "KeyAd"
+    run_id: bytes
+    party: str
+    setup_hash: bytes
+    pk_mask: bytes
+    pk_enc: bytes
+    commit: bytes
+    signature: bytes = b""
+
+    def body(self) -> Writer:
+        w = Writer(self.TYPE).put(self.run_id).put(party_wire_id(self.party)).put(self.setup_hash)
+        return w.put(self.pk_mask).put(self.pk_enc).put(self.commit)
+
+    @classmethod
+    def decode(cls, data: Buffer, roster: Roster) -> Self:
+        r = Reader(data, cls.TYPE, cls.MAX)
+        run_id, party = r.take(HASH), party_of(roster, r.take(ID))
+        setup_hash, pk_mask, pk_enc, commit = (r.take(32) for _ in range(4))
+        message = cls(run_id, party, setup_hash, pk_mask, pk_enc, commit, r.take(SIGNATURE))
+        r.end()
+        return message
+
+
+@dataclass(frozen=True)
+class KeyOpen(_Signed):
+    """Node -> coordinator: opens the commitment and fixes the bundle that it answers."""
+
+    TYPE: ClassVar[str] = "KeyOpen"
+    run_id: bytes
+    party: str
+    nonce: bytes = field(repr=False)
+    bundle_hash: bytes
+    signature: bytes = b""
+
+    def body(self) -> Writer:
+        return Writer(self.TYPE).put(self.run_id).put(party_wire_id(self.party)).put(self.nonce).put(self.bundle_hash)
+
+    @classmethod
+    def decode(cls, data: Buffer, roster: Roster) -> Self:
+        r = Reader(data, cls.TYPE, cls.MAX)
+        run_id, party = r.take(HASH), party_of(roster, r.take(ID))
+        message = cls(run_id, party, r.take(32), r.take(HASH), r.take(SIGNATURE))
+        r.end()
+        return message
+
+
+@dataclass(frozen=True)
+class KeyBundle:
+    """Coordinator -> node: every KeyAd of the cohort, in wire order."""
+
+    TYPE: ClassVar[str] = "KeyBundle"
+    MAX: ClassVar[int] = 1 << 20
+    items: tuple[KeyAd, ...]
+
+    def encode(self) -> bytes:
+        return _encode_items(self.TYPE, self.items)
+
+    @classmethod
+    def decode(cls, data: Buffer, roster: Roster) -> Self:
+        items = tuple(KeyAd.decode(d, roster) for d in _items(Reader(data, cls.TYPE, cls.MAX)))
+        ensure_increasing([party_wire_id(ad.party) for ad in items])
+        return cls(items)
+
+
+@dataclass(frozen=True)
+class OpenBundle:
+    """Coordinator -> node: every KeyOpen of the cohort, in wire order."""
+
+    TYPE: ClassVar[str] = "OpenBundle"
+    MAX: ClassVar[int] = 1 << 20
+    items: tuple[KeyOpen, ...]
+
+    def encode(self) -> bytes:
+        return _encode_items(self.TYPE, self.items)
+
+    @classmethod
+    def decode(cls, data: Buffer, roster: Roster) -> Self:
+        items = tuple(KeyOpen.decode(d, roster) for d in _items(Reader(data, cls.TYPE, cls.MAX)))
+        ensure_increasing([party_wire_id(opened.party) for opened in items])
+        return cls(items)
+
+
+def _encode_items(type: str, items: tuple[KeyAd, ...] | tuple[KeyOpen, ...]) -> bytes:
+    w = Writer(type).u32(len(items))
+    for item in items:
+        w.put(item.encode())
+    return w.done()
+
+
+def _items(r: Reader) -> list[bytes]:
+    items = [r.take(maximum=_Signed.MAX) for _ in range(r.count())]
+    r.end()
+    return items
+
+
+@dataclass(frozen=True)
+class Complaint(_Signed):
+    """Node -> coordinator: a fixed code and the hash of the message refused; at most 4 KiB, no text."""
+
+    TYPE: ClassVar[str] = "Complaint"
+    run_id: bytes
+    party: str
+    code: str
+    about: bytes
+    signature: bytes = b""
+
+    def body(self) -> Writer:
+        w = Writer(self.TYPE).put(self.run_id).put(party_wire_id(self.party))
+        return w.put(self.code.encode()).put(self.about)
+
+    @classmethod
+    def decode(cls, data: Buffer, roster: Roster) -> Self:
+        r = Reader(data, cls.TYPE, cls.MAX)
+        run_id, party, code = r.take(HASH), party_of(roster, r.take(ID)), r.text()
+        if code not in CODES:
+            raise remote("malformed", "unknown complaint code")
+        message = cls(run_id, party, code, r.take(HASH), r.take(SIGNATURE))
+        r.end()
+        return message

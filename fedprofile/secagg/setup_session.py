@@ -1,0 +1,219 @@
+"""A node's set-up in fps1: the table of transitions, the checks of a SetupReq, and restoring from public messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any, Self
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from fedprofile.errors import ProtocolError
+from fedprofile.secagg.codes import local, refusal, remote
+from fedprofile.secagg.encoding import Rand
+from fedprofile.secagg.handshake import Handshake, sha256
+from fedprofile.secagg.identity import Identity, check_roster
+from fedprofile.secagg.keys import Ephemeral, PairKeys
+from fedprofile.secagg.policy import check_hidden, stricter
+from fedprofile.secagg.record import Entry, Record, setup_entry
+from fedprofile.secagg.setup_messages import Complaint, KeyBundle, OpenBundle, Profile, SetupReq
+from fedprofile.secagg.transcript import join, split
+from fedprofile.secagg.wire import ZERO_HASH, Buffer, message_type
+from fedprofile.types import Policy, Roster
+
+Journal = Callable[[Entry], None]
+
+
+class State(Enum):
+    IDLE = "idle"
+    ADVERTISED = "advertised"
+    OPENED = "opened"
+    READY = "ready"
+    CLOSED = "closed"
+
+
+class SetupSession:
+    """One node in one run, up to its pair keys; ``ClientSession`` adds the rounds.
+
+    roster: the pinned one, verified by the caller. policy: this node's own; ``common`` is the minimum
+    whose hash all parties put into the transcript (default: the same), and the stricter of both holds.
+    rand: the node's secret bytes. journal: called with a JSON-able entry before a message is returned.
+    history: all entries that the journal ever took, of earlier runs too. ``masked=False`` is the
+    research mode without pads. Every refusal is a ProtocolError; after one in a set-up its keys are erased.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        me: str,
+        roster: Roster,
+        policy: Policy,
+        rand: Rand,
+        journal: Journal,
+        *,
+        masked: bool = True,
+        common: Policy | None = None,
+        schema_hash: bytes = ZERO_HASH,
+        history: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        check_roster(roster)
+        if me not in {p.id for p in roster.parties} or roster.party(me).sign_pk != identity.sign_pk:
+            raise local("bad_identity")
+        self._identity, self.me, self.roster = identity, me, roster
+        self._common = common or policy
+        self.policy = stricter(policy, self._common)
+        self._rand, self._journal, self._record = rand, journal, Record(history)
+        self.profile: Profile = "strict" if masked else "none"
+        self._schema_hash = schema_hash
+        self.state = State.IDLE
+        self.run_id = b""
+        self._handshake: Handshake | None = None
+        self._t0 = b""
+        self._keys: PairKeys | None = None
+        self._seal: X25519PrivateKey | None = None
+        self._verified: dict[tuple[str, str], bytes] = {}
+
+    @classmethod
+    def restore(cls, transcript: bytes, *args: Any, **options: Any) -> Self:
+        """The session that made ``transcript``, in another process; takes the constructor's arguments.
+
+        ``rand`` has to stand where it stood when the SetupReq came (simulated secrets only); nothing is
+        signed or journalled again. Raises RemoteProtocolError("restore_mismatch") for other secrets,
+        "setup_reused" where ``history`` knows a later set-up, and whatever the set-up's checks raise.
+        """
+        session = cls(*args, **options)
+        request, bundle, opens = split(transcript)
+        session._check_request(asked := SetupReq.decode(request, session.roster))
+        if session._record.latest_setup(asked.run_id) > asked.setup:
+            raise remote("setup_reused")
+        session._begin(asked)
+        session._accept_bundle(bundle)
+        session._on_open_bundle(opens)
+        session.advance(max(asked.base_t, session._record.latest_t(asked.run_id)))
+        return session
+
+    def handle(self, message: bytes) -> bytes | None:
+        """The answer to a set-up message, None where there is none (then the session is ready)."""
+        kind = message_type(message)
+        step = TRANSITIONS.get((self.state, kind))
+        if step is None:
+            raise remote("need_setup" if self.state is State.IDLE else "wrong_state", f"{kind} in {self.state.value}")
+        try:
+            return step(self, message)
+        except ProtocolError:
+            if kind != SetupReq.TYPE:
+                self._reset(State.IDLE)
+            raise
+
+    def _on_setup(self, data: bytes) -> bytes:
+        request = SetupReq.decode(data, self.roster)
+        self._check_request(request)
+        self._record.check_setup(request.run_id, request.setup, request.base_t)
+        self._commit(setup_entry(request.run_id, request.setup))
+        return self._begin(request).key_ad(self._identity).encode()
+
+    def _check_request(self, request: SetupReq) -> None:
+        if self.run_id and request.run_id != self.run_id:
+            raise remote("wrong_run")
+        if request.roster_hash != self.roster.hash:
+            raise remote("wrong_roster")
+        if request.policy_hash != self._common.hash:
+            raise remote("wrong_policy")
+        if request.schema_hash != self._schema_hash:
+            raise remote("wrong_schema")
+        if request.profile != self.profile:
+            raise refusal("profile_mismatch", f"asked for {request.profile!r}, this node runs {self.profile!r}")
+        if self.me not in request.cohort:
+            raise refusal("cohort_refused", "this node is not in the cohort")
+        check_hidden(self.policy, self.roster, request.cohort)
+
+    def _begin(self, request: SetupReq) -> Handshake:
+        self._reset(State.ADVERTISED)
+        self.run_id = request.run_id
+        self._handshake = Handshake(self.roster, self.me, request, Ephemeral.draw(self._rand))
+        return self._handshake
+
+    def _accept_bundle(self, data: bytes) -> Handshake:
+        handshake = self._live()
+        handshake.accept_bundle(KeyBundle.decode(data, self.roster))
+        self.state = State.OPENED
+        return handshake
+
+    def _on_key_bundle(self, data: bytes) -> bytes:
+        return self._accept_bundle(data).key_open(self._identity).encode()
+
+    def _on_open_bundle(self, data: bytes) -> None:
+        opens = OpenBundle.decode(data, self.roster)
+        self._t0, self._keys, self._seal = self._live().accept_opens(opens)
+        self.state = State.READY
+
+    def advance(self, t: int) -> None:
+        """Ratchets the pair keys to index ``t`` (counted from the set-up's ``base_t``) and erases the earlier ones."""
+        self._ready().advance(t)
+
+    def complaint(self, error: ProtocolError, about: Buffer = b"") -> bytes:
+        """A signed Complaint with the error's code and the hash of the message it is about."""
+        unsigned = Complaint(self.run_id or ZERO_HASH, self.me, error.code, sha256(bytes(about)))
+        return unsigned.signed(self._identity).encode()
+
+    def transcript(self) -> bytes:
+        """The public messages of the set-up, for restore and for an auditor."""
+        self._ready()
+        handshake = self._live()
+        if handshake.bundle is None or handshake.opens is None:
+            raise local("wrong_state")
+        return join(handshake.request.encode(), handshake.bundle.encode(), handshake.opens.encode())
+
+    def peer_seal_key(self, party_id: str) -> bytes:
+        """The raw X25519 key (32 bytes) that a party signed for sealed messages of this run."""
+        self._ready()
+        bundle = self._live().bundle
+        for ad in bundle.items if bundle else ():
+            if ad.party == party_id:
+                return ad.pk_enc
+        raise local("unknown_party")
+
+    def own_seal_key(self) -> X25519PrivateKey:
+        """The private half of this node's own sealing key. Raises RemoteProtocolError("need_setup")."""
+        self._ready()
+        if self._seal is None:
+            raise local("wrong_state")
+        return self._seal
+
+    def close(self) -> None:
+        """Ends the run here: every key is erased."""
+        self._reset(State.CLOSED)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.me!r}, {self.state.value})"
+
+    def _commit(self, entry: Entry) -> None:
+        self._journal(entry)
+        self._record.apply(entry)
+
+    def _ready(self) -> PairKeys:
+        if self.state is not State.READY or self._keys is None:
+            raise remote("need_setup")
+        return self._keys
+
+    def _live(self) -> Handshake:
+        if self._handshake is None:
+            raise remote("need_setup")
+        return self._handshake
+
+    def _reset(self, state: State) -> None:
+        if self._keys is not None:
+            self._keys.erase()
+        self._handshake, self._keys, self._seal, self._t0 = None, None, None, b""
+        self._verified.clear()
+        self.state = state
+
+
+TRANSITIONS: dict[tuple[State, str], Callable[[SetupSession, bytes], bytes | None]] = {
+    (State.IDLE, "SetupReq"): SetupSession._on_setup,
+    (State.ADVERTISED, "SetupReq"): SetupSession._on_setup,
+    (State.OPENED, "SetupReq"): SetupSession._on_setup,
+    (State.READY, "SetupReq"): SetupSession._on_setup,
+    (State.ADVERTISED, "KeyBundle"): SetupSession._on_key_bundle,
+    (State.OPENED, "OpenBundle"): SetupSession._on_open_bundle,
+}

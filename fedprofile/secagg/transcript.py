@@ -1,0 +1,21 @@
+"""The public messages of one set-up in one record: what another process, or an auditor, needs to check it again."""
+
+from __future__ import annotations
+
+from fedprofile.secagg.setup_messages import KeyBundle, OpenBundle, SetupReq
+from fedprofile.secagg.wire import Buffer, Reader, Writer
+
+TYPE = "Transcript"
+MAX = SetupReq.MAX + KeyBundle.MAX + OpenBundle.MAX + 64
+
+
+def join(request: bytes, bundle: bytes, opens: bytes) -> bytes:
+    return Writer(TYPE).put(request).put(bundle).put(opens).done()
+
+
+def split(data: Buffer) -> tuple[bytes, bytes, bytes]:
+    """(SetupReq, KeyBundle, OpenBundle) as bytes. Raises RemoteProtocolError for anything else."""
+    r = Reader(data, TYPE, MAX)
+    parts = r.take(), r.take(), r.take()
+    r.end()
+    return parts

@@ -1,0 +1,138 @@
+"""What the federated model is compared with: pooled models and partners that do not federate. Simulation only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
+
+from fedprofile.config.schema import Config
+from fedprofile.data.federation import Federation
+from fedprofile.label_owner.evaluate import Fusion, OwnerData, Probabilities
+from fedprofile.models.bank import fit_wide
+from fedprofile.models.features import fit_features
+from fedprofile.models.fusion import fit_fusion
+from fedprofile.node.home import NodeHome
+from fedprofile.node.run import NodeRun
+from fedprofile.node.scoring import place, weigh
+from fedprofile.types import Roster, RunPlan, Table, canonical
+
+Sums = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Probabilities (n, K) by task of all the label owner's customers, in the order of OwnerData.
+
+    without: role -> the fusion refitted without that role's scores.
+    """
+
+    pooled_network: Probabilities = field(repr=False)
+    pooled_gbdt: Probabilities = field(repr=False)
+    members_alone: Probabilities = field(repr=False)
+    without: Mapping[str, Probabilities] = field(repr=False)
+
+
+def compute(
+    config: Config,
+    federation: Federation,
+    plan: RunPlan,
+    roster: Roster,
+    homes: Mapping[str, NodeHome],
+    fusion: Fusion,
+    cache: Path,
+) -> Baselines:
+    """All baselines; what does not depend on the run's own scores is cached by data, split, seed and settings."""
+    data, seed = fusion.data, plan.seed
+    base = [federation.digest.hex(), config.data.fold, seed, 1]
+    pooled = _cached(cache, ["pooled", *base], lambda: _pooled(federation, data, plan, seed))
+    runs = [NodeRun(homes[p.id], plan, roster) for p in roster.parties]
+    key = ["members", *base, plan.basis.hex(), list(config.fusion.parts), config.fusion.view_dropout]
+    alone = _cached(cache, key, lambda: {"alone": _fused(config, fusion, _members_alone(runs, plan))})
+    scores = {run.me: _kept_scores(run) for run in runs if not run.is_owner}
+    without = {}
+    for column, role in enumerate(data.roles):
+        sums, known = fusion.sums.copy(), data.known.copy()
+        for run in runs:
+            if run.role == role:
+                sums -= scores[run.me][runs[0].spine.slots]
+        known[:, column] = 0
+        without[role] = _fused(config, fusion, sums, known)
+    return Baselines(pooled["network"], pooled["gbdt"], alone["alone"], without)
+
+
+def _pooled(federation: Federation, data: OwnerData, plan: RunPlan, seed: int) -> dict[str, Probabilities]:
+    wide = pool(federation, data.table.ids)
+    return fit_wide(wide, data.labels, plan.tasks, data.train, data.valid, seed)
+
+
+def pool(federation: Federation, ids: npt.NDArray[np.str_]) -> Table:
+    """Every party's columns for the customers ``ids``, missing where a party does not know them."""
+    columns: dict[str, npt.NDArray[np.generic]] = {}
+    categorical = set()
+    for party, table in federation.tables.items():
+        row_of = {str(i): row for row, i in enumerate(table.ids)}
+        rows = np.array([row_of.get(str(i), -1) for i in ids])
+        for name, values in table.columns.items():
+            key = f"{party}.{name}"
+            absent: object = None if name in table.categorical else np.nan
+            columns[key] = np.where(rows >= 0, values[rows], absent).astype(values.dtype)
+            if name in table.categorical:
+                categorical.add(key)
+    return Table(ids, columns, frozenset(categorical))
+
+
+def _members_alone(runs: list[NodeRun], plan: RunPlan) -> Sums:
+    """Every node trains by itself on the same released labels; the same weighing, the same sum."""
+    log_odds, gains = {}, {}
+    for run in runs:
+        trees = "never" if run.shares_encoder else plan.learning.trees
+        learning = replace(plan.learning, share="none", trees=trees)
+        alone = NodeRun(run.home, replace(plan, learning=learning), run.roster)
+        _, train = alone.released()
+        learner = alone.learner(fit_features(alone.table, np.flatnonzero(train)))
+        for t in range(1, learning.rounds + 1):
+            learner.run_round(t)
+            learner.judge(t)
+        log_odds[run.me], gains[run.me] = alone.judge_scores(learner)
+    means = {t.name: float(np.mean([g[t.name] for g in gains.values()])) for t in plan.tasks}
+    total = np.zeros((plan.spine_size, sum(t.outputs for t in plan.tasks)))
+    for run in runs:
+        if not run.is_owner:
+            total += place(weigh(log_odds[run.me], gains[run.me], means, plan.tasks), run.spine)
+    return total[runs[0].spine.slots].astype(np.float32)
+
+
+def _kept_scores(run: NodeRun) -> Sums:
+    """(size, C) float scores of one node as they went into the sum, before rounding."""
+    return run.placed_scores().astype(np.float32)
+
+
+def _fused(config: Config, fusion: Fusion, sums: Sums, known: npt.NDArray[np.float32] | None = None) -> Probabilities:
+    data = fusion.data
+    present = data.known if known is None else known
+    options = (config.fusion.view_dropout, config.fusion.parts)
+    model = fit_fusion(data.bank, fusion.bank, sums, present, fusion.bank.tasks, config.seed, *options)
+    return model.predict(data.table, sums, present)
+
+
+def _cached(cache: Path, key: list[object], make: Callable[[], dict[str, Probabilities]]) -> dict[str, Probabilities]:
+    """Probabilities by name and task, from the cache folder if they were computed before."""
+    file = cache / (hashlib.sha256(canonical(key)).hexdigest() + ".safetensors")
+    if not file.exists():
+        found = make()
+        cache.mkdir(parents=True, exist_ok=True)
+        flat = {f"{name}/{task}": np.ascontiguousarray(p) for name, by in found.items() for task, p in by.items()}
+        temporary = file.with_suffix(".new")
+        save_file(flat, temporary)
+        temporary.replace(file)
+    out: dict[str, Probabilities] = {}
+    for name_task, p in load_file(file).items():
+        name, _, task = name_task.partition("/")
+        out.setdefault(name, {})[task] = p
+    return out

@@ -1,0 +1,81 @@
+"""Node homes of a simulated federation, and the job file that its coordinator reads."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from pathlib import Path
+
+from fedprofile.coordinator.job import Job
+from fedprofile.data.federation import Federation
+from fedprofile.label_owner.home import Membership, write_owner
+from fedprofile.node.home import NodeConfig, NodeHome
+from fedprofile.node.run import write_spine
+from fedprofile.node.source import write_table
+from fedprofile.secagg.identity import Identity, sign_roster
+from fedprofile.simulation.nodes import Alignment, SimulatedNode
+from fedprofile.types import Party, Policy, Roster
+
+SIMULATED = "simulated"
+
+
+def is_simulated(secrets: str) -> bool:
+    return secrets == SIMULATED or secrets.startswith(SIMULATED + ":")
+
+
+def node_secret(federation: Federation, secrets: str, party: str) -> bytes | None:
+    """32 bytes from the data's identity and the party, independent of the seed; None for real node homes."""
+    if not is_simulated(secrets):
+        return None
+    draw = secrets.partition(":")[2] or "1"
+    message = f"fedprofile/simulated-secret/1|{draw}|{party}".encode()
+    return hmac.digest(federation.digest, message, hashlib.sha256)
+
+
+def make_homes(
+    root: Path, federation: Federation, nodes: list[SimulatedNode], alignment: Alignment, secrets: str, consent: str
+) -> dict[str, NodeHome]:
+    """One home a node under ``root``; real keys and journals lie under the folder ``secrets`` and outlive the run."""
+    homes = {}
+    for node in nodes:
+        config = NodeConfig(
+            party=node.id,
+            role=node.role,
+            label_owner=federation.label_owner,
+            secrets=SIMULATED if is_simulated(secrets) else "own",
+            consent=consent,
+            categorical=tuple(sorted(node.table.categorical)),
+            keys="" if is_simulated(secrets) else str(Path(secrets).resolve() / node.id),
+        )
+        home = NodeHome.create(root / node.id, config, node_secret(federation, secrets, node.id))
+        write_table(node.table, home.path / "table.parquet")
+        write_spine(home, alignment.spines[node.id])
+        homes[node.id] = home
+    return homes
+
+
+def give_labels(home: NodeHome, federation: Federation, alignment: Alignment, fold: int) -> None:
+    """The label owner's own files: true labels, the split, and which partner knows whom."""
+    write_owner(home.path, federation.labels, Membership(alignment.known), fold)
+
+
+def make_roster(homes: dict[str, NodeHome], label_owner: str) -> Roster:
+    """Version 1, signed by all its members."""
+    identities = {party: Identity.from_seed(home.derive("identity")) for party, home in homes.items()}
+    parties = tuple(
+        Party(party, home.config.role, home.config.role, identities[party].sign_pk) for party, home in homes.items()
+    )
+    return sign_roster(Roster(1, b"", parties, label_owner), identities)
+
+
+def pin(homes: dict[str, NodeHome], roster: Roster, policy: Policy) -> None:
+    """Give every node its pinned roster and its own policy."""
+    for home in homes.values():
+        (home.path / "roster.json").write_text(json.dumps(roster.to_json()))
+        (home.path / "policy.json").write_text(json.dumps(policy.to_json()))
+
+
+def write_job(folder: Path, job: Job) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "job.json").write_text(job.to_json())

@@ -1,0 +1,248 @@
+"""One simulated federation from configuration to report: the whole house in the order in which data passes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedprofile.config.compose import compose, config_hash, read, resolved
+from fedprofile.config.folder import fresh, home, refuse_used
+from fedprofile.config.schema import Config
+from fedprofile.coordinator.job import Job
+from fedprofile.coordinator.rounds import Watch
+from fedprofile.data.federation import Federation
+from fedprofile.data.sources import open_source
+from fedprofile.errors import FedprofileError, UsageError
+from fedprofile.mlflow_io.tracking import NullRun, TrackingRun, default_uri, open_parent
+from fedprofile.node.home import NodeHome
+from fedprofile.simulation.homes import give_labels, is_simulated, make_homes, make_roster, pin, write_job
+from fedprofile.simulation.nodes import align, deal
+from fedprofile.simulation.plan import check_federation, make_plan, make_policy, views_needed
+from fedprofile.types import Progress
+
+Observer = Callable[[Progress], None]
+_JOB, _REPORT, _TRACKING = "coordinator", "report.json", "tracking.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run hands back; ``bundle`` is the model's folder, ``version`` its version in the registry."""
+
+    report: dict[str, Any] = field(repr=False)
+    run_dir: Path
+    bundle: Path
+    version: str | None
+
+
+@dataclass
+class _Clock:
+    """Seconds by stage; stages do not overlap."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+
+
+def train(
+    config: Config | Sequence[str] | None = None,
+    *,
+    observer: Observer | None = None,
+    resume: str | None = None,
+    parent: str | None = None,
+    register: bool | None = None,
+) -> Result:
+    """Train once. ``resume`` names the folder of an interrupted run, which goes on to the same model.
+
+    ``parent`` is the MLflow run of a sweep. Raises FedprofileError subclasses for a user's mistake.
+    """
+    observe = observer or (lambda _: None)
+    if resume is not None:
+        run_dir = Path(resume).absolute()
+        if (run_dir / _REPORT).exists():
+            raise UsageError(f"the run in {run_dir} is finished", "Start a new one, or read its report.html.")
+        return _Training(read(run_dir), run_dir, observe, parent, register, resumed=True).go()
+    chosen = config if isinstance(config, Config) else compose(list(config or ()))
+    run_dir = Path(chosen.run.dir).absolute() if chosen.run.dir else fresh()
+    refuse_used(run_dir)
+    return _Training(chosen, run_dir, observe, parent, register, resumed=False).go()
+
+
+@contextmanager
+def open_sweep(config: Config) -> Iterator[str | None]:
+    """The MLflow run under which the jobs of a sweep are nested; yields its id, None without tracking."""
+    if not config.tracking.enabled:
+        yield None
+        return
+    with open_parent(_uri(config), config.tracking.experiment, f"sweep {config.data.source}", {}) as run:
+        yield run.run_id
+
+
+class _Training:
+    def __init__(
+        self, config: Config, run_dir: Path, observe: Observer, parent: str | None, register: bool | None, resumed: bool
+    ) -> None:
+        self.config, self.run_dir, self.observe = config, run_dir, observe
+        self.parent, self.resumed = parent, resumed
+        self.register = config.tracking.register if register is None else register
+        self.clock = _Clock()
+        self.job_dir = run_dir / _JOB
+
+    def go(self) -> Result:
+        with self.clock.stage("data"):
+            self.observe(Progress("data"))
+            self.federation = open_source(self.config.data.source, self.config.data.root)
+        with self.clock.stage("setup"):
+            self.observe(Progress("setup"))
+            self.nodes = deal(self.federation, self.config.members, self.config.federation.overlap)
+            self._prepare()
+        with self._tracking() as run:
+            run.log_config(resolved(self.config), config_hash(self.config))
+            run.log_dataset(self.federation.name, self.federation.digest.hex(), _schema(self.federation))
+            with self.clock.stage("rounds"):
+                self._federate(run)
+            return self._conclude(run)
+
+    # -- before ------------------------------------------------------------------------------------
+    def _prepare(self) -> None:
+        """Node homes, roster and plan: made once, found again on resume."""
+        secrets = self.config.federation.secrets
+        spine_secret = self.federation.digest if is_simulated(secrets) else os.urandom(32)
+        if (self.job_dir / "job.json").exists():
+            job = Job.from_json((self.job_dir / "job.json").read_text())
+            self.plan, self.roster = job.plan, job.roster
+            self.homes = {p.id: NodeHome(self.run_dir / "nodes" / p.id) for p in self.roster.parties}
+            return
+        alignment = align(self.nodes, spine_secret, views_needed(self.config))
+        check_federation(self.config, self.federation, self.nodes, alignment)
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        consent = self.config.federation.consent
+        self.homes = make_homes(self.run_dir / "nodes", self.federation, self.nodes, alignment, secrets, consent)
+        give_labels(self.homes[self.federation.label_owner], self.federation, alignment, self.config.data.fold)
+        self.roster = make_roster(self.homes, self.federation.label_owner)
+        policy = make_policy(self.config, self.federation)
+        pin(self.homes, self.roster, policy)
+        run_id = None if is_simulated(secrets) else os.urandom(32)
+        self.plan = make_plan(self.config, self.federation, self.nodes, alignment, self.roster, policy, run_id)
+        write_job(self.job_dir, Job(self.plan, self.roster, policy, self.config.secure.profile))
+
+    @contextmanager
+    def _tracking(self) -> Iterator[TrackingRun | NullRun]:
+        if not self.config.tracking.enabled:
+            with NullRun() as nothing:
+                yield nothing
+            return
+        kept = self.run_dir / _TRACKING
+        resume = json.loads(kept.read_text())["run_id"] if self.resumed and kept.exists() else None
+        name = self.run_dir.name if self.parent is None else f"{self.run_dir.parent.name}/{self.run_dir.name}"
+        place = (_uri(self.config), self.config.tracking.experiment, name, self._tags())
+        with TrackingRun.open(*place, parent=self.parent, resume=resume) as run:
+            kept.write_text(json.dumps({"uri": place[0], "run_id": run.run_id}))
+            yield run
+
+    def _tags(self) -> dict[str, str]:
+        from fedprofile.mlflow_io import tracking
+        from fedprofile.simulation.provenance import git_commit
+
+        eps = self.config.privacy.label_eps
+        tags = {
+            tracking.SECURE_PROTOCOL: f"fps1/{self.config.secure.profile}",
+            tracking.PRIVACY_EPSILON: "none" if eps is None else str(eps * len(self.federation.tasks)),
+            tracking.CONFIG_SHA256: config_hash(self.config),
+        }
+        commit = git_commit()
+        return tags | ({tracking.GIT_SHA: commit} if commit else {})
+
+    # -- the federation ----------------------------------------------------------------------------
+    def _federate(self, run: TrackingRun | NullRun) -> None:
+        if (self.job_dir / "outcome.json").exists():
+            return
+        from fedprofile.flower import client_app, server_app
+
+        homes = {party: h.path for party, h in self.homes.items()}
+        watch = Watch(self.observe, run.log_round)
+        client_app.forget(list(homes.values()))
+        try:
+            with server_app.watching(self.job_dir, watch):
+                if self.config.federation.backend == "ray":
+                    from fedprofile.flower.ray_engine import run_on_ray
+
+                    run_on_ray(server_app.app, client_app.app, homes, self.job_dir, self.config.federation.workers)
+                else:
+                    from fedprofile.flower.inprocess import run_in_process
+
+                    run_in_process(server_app.app, client_app.app, homes, self.job_dir)
+        finally:
+            client_app.forget(list(homes.values()))
+        if not (self.job_dir / "outcome.json").exists():
+            raise FedprofileError("the federation ended without an outcome", "See the messages above.")
+
+    # -- after -------------------------------------------------------------------------------------
+    def _conclude(self, run: TrackingRun | NullRun) -> Result:
+        from fedprofile.label_owner.evaluate import fuse
+        from fedprofile.label_owner.party import SHARED_MODEL
+        from fedprofile.registry.bundle import write_bundle
+        from fedprofile.report import page, plots, schema
+        from fedprofile.simulation import baselines, results
+        from fedprofile.simulation.outputs import bundle_meta, write_predictions
+
+        owner = self.homes[self.federation.label_owner]
+        config = self.config
+        with self.clock.stage("fusion"):
+            self.observe(Progress("fusion"))
+            fusion = fuse(owner, self.plan, self.roster, config.fusion.view_dropout, config.fusion.parts)
+        compared = None
+        if config.baselines.enabled:
+            with self.clock.stage("baselines"):
+                self.observe(Progress("baselines"))
+                cache = Path(config.baselines.cache) if config.baselines.cache else home() / "cache" / "baselines"
+                compared = baselines.compute(config, self.federation, self.plan, self.roster, self.homes, fusion, cache)
+        with self.clock.stage("report"):
+            self.observe(Progress("report"))
+            outcome = json.loads((self.job_dir / "outcome.json").read_text())
+            tasks = results.judge_tasks(fusion, compared, self.plan.tasks, config.baselines.bootstrap, config.seed)
+            bundle = self.run_dir / "bundle"
+            meta = bundle_meta(self.plan, self.federation, fusion, outcome, config_hash(config))
+            write_bundle(bundle, fusion.fused, meta, owner.read_arrays(SHARED_MODEL) or {})
+            write_predictions(self.run_dir / "predictions.parquet", fusion, self.plan.tasks, owner)
+        with self.clock.stage("register"):
+            version = run.log_model(bundle, self.register and self.parent is None)
+        report = self._report(fusion, tasks, outcome, run)
+        schema.validate(report)
+        pictures = plots.write_plots(report, self.run_dir)
+        page.write_page(report, self.run_dir, pictures)
+        (self.run_dir / _REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False))
+        run.log_report(report, self.run_dir)
+        return Result(report, self.run_dir, bundle, version)
+
+    def _report(
+        self, fusion: Any, tasks: dict[str, Any], outcome: dict[str, Any], run: TrackingRun | NullRun
+    ) -> dict[str, Any]:
+        from fedprofile.simulation.statements import describe_run
+
+        return describe_run(
+            config=self.config, federation=self.federation, nodes=self.nodes, plan=self.plan, fusion=fusion,
+            tasks=tasks, outcome=outcome, run_dir=self.run_dir, mlflow_run_id=run.run_id, seconds=self.clock.seconds,
+        )  # fmt: skip
+
+
+def _uri(config: Config) -> str:
+    return config.tracking.uri or default_uri(home())
+
+
+def _schema(federation: Federation) -> dict[str, Mapping[str, str]]:
+    return {
+        party: {c: "categorical" if c in table.categorical else "numeric" for c in table.columns}
+        for party, table in federation.tables.items()
+    }

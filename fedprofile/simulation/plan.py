@@ -1,0 +1,114 @@
+"""From a configuration and simulated nodes to what every node is asked to approve; refuses what would hide nothing."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from fedprofile.aggregation import shared_roles
+from fedprofile.alignment.hashing import split_bucket
+from fedprofile.config.schema import Config
+from fedprofile.data.federation import Federation
+from fedprofile.errors import ConfigError
+from fedprofile.label_owner.party import TRAIN_BELOW
+from fedprofile.simulation.nodes import Alignment, SimulatedNode
+from fedprofile.types import LearningPlan, Policy, Roster, RunPlan
+
+MANY_ROWS = 12_000
+PURPOSE = "customer tiering and product propensity"
+
+
+def make_policy(config: Config, federation: Federation) -> Policy:
+    """The limits that all simulated nodes share."""
+    return Policy(
+        min_hidden=config.secure.min_hidden,
+        colluders=config.secure.colluders,
+        min_customers=config.privacy.min_release,
+        tasks=tuple(t.name for t in federation.tasks),
+        max_uploads=config.secure.max_uploads,
+        clip=config.secure.clip,
+    )
+
+
+def views_needed(config: Config) -> int:
+    """Nodes besides the label owner that must know a customer before scores are summed (secure-sum 9.7)."""
+    return max(config.fusion.min_views, config.secure.min_hidden + config.secure.colluders)
+
+
+def make_plan(
+    config: Config,
+    federation: Federation,
+    nodes: list[SimulatedNode],
+    alignment: Alignment,
+    roster: Roster,
+    policy: Policy,
+    run_id: bytes | None,
+) -> RunPlan:
+    """``run_id`` None derives it from the plan, so that equal simulated runs are equal byte for byte."""
+    tables = {node.role: node.table for node in nodes}
+    shared = shared_roles(roster) if config.learning.share != "none" else ()
+    train_rows = int((split_bucket(federation.labels.ids, config.data.fold) < TRAIN_BELOW).sum())
+    plan = RunPlan(
+        run_id=run_id or bytes(32),
+        purpose=PURPOSE,
+        tasks=federation.tasks,
+        roster_hash=roster.hash,
+        policy_hash=policy.hash,
+        seed=config.seed,
+        learning=_learning(config, alone=not shared, train_rows=train_rows),
+        label_eps=config.privacy.label_eps,
+        min_views=views_needed(config),
+        schemas={role: tables[role].schema for role in shared},
+        spine_size=len(federation.tables[federation.label_owner]),
+        spine_hash=alignment.hash,
+        min_release=config.privacy.min_release,
+    )
+    if run_id is None:
+        derived = hashlib.sha256(b"fedprofile/simulated-run/1" + plan.basis).digest()
+        plan = RunPlan(**{**vars(plan), "run_id": derived})
+    return plan
+
+
+def _learning(config: Config, alone: bool, train_rows: int) -> LearningPlan:
+    """20 rounds of 20 steps; where no role shares an encoder, 5 of 80 are the same work in less traffic."""
+    c, m = config.learning, config.model
+    rounds = c.rounds or (5 if alone else 20)
+    steps = c.steps or (80 if alone else 20) * (2 if train_rows > MANY_ROWS else 1)
+    return LearningPlan(
+        replicas=m.replicas, hidden=m.hidden, profile=m.profile, ensemble=m.ensemble, dropout=m.dropout,
+        encoder=m.encoder, head=m.head, lr=c.lr, weight_decay=c.weight_decay, batch=c.batch, rounds=rounds,
+        steps=steps, share=c.share, trees=c.trees, view_dropout=c.view_dropout,
+    )  # fmt: skip
+
+
+def check_federation(config: Config, federation: Federation, nodes: list[SimulatedNode], alignment: Alignment) -> None:
+    """Refuse, before anything is written, a federation whose sums hide too little or whose releases are too small.
+
+    Raises ConfigError naming the setting.
+    """
+    hidden = len(nodes) - 1 - config.secure.colluders
+    if hidden < config.secure.min_hidden:
+        raise ConfigError(
+            "secure.min_hidden",
+            f"with {len(nodes)} parties a sum hides {hidden} contribution(s) from its reader, "
+            f"{config.secure.min_hidden} are asked for: with two parties a sum hides nothing",
+            "Add a party, or state with secure.min_hidden=1 fusion.min_views=1 that one partner's scores are opened.",
+        )
+    owner = nodes[0].table
+    train = {str(i) for i in owner.ids[split_bucket(owner.ids, config.data.fold) < TRAIN_BELOW]}
+    for node in nodes[1:]:
+        customers = int(np.isin(node.table.ids, list(train)).sum())
+        if customers < config.privacy.min_release:
+            raise ConfigError(
+                "privacy.min_release",
+                f"node {node.id!r} shares only {customers} training customers with {federation.label_owner!r}, "
+                f"a label release needs {config.privacy.min_release}",
+                "Use fewer federation.members, a larger federation.overlap, or lower privacy.min_release.",
+            )
+    if not alignment.enough.any():
+        raise ConfigError(
+            "fusion.min_views",
+            f"no customer is known to {views_needed(config)} partner nodes, so no score may be summed",
+            "Use a larger federation.overlap, or more partners.",
+        )

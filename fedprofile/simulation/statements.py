@@ -1,0 +1,144 @@
+"""The report of a run, and the plain sentences it must state about what was simulated and what was not protected."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedprofile.config.compose import config_hash
+from fedprofile.config.schema import Config
+from fedprofile.data.federation import Federation
+from fedprofile.label_owner.evaluate import Fusion
+from fedprofile.report.schema import SCHEMA_VERSION
+from fedprofile.simulation.homes import is_simulated
+from fedprofile.simulation.nodes import SimulatedNode
+from fedprofile.simulation.provenance import git_commit
+from fedprofile.types import RunPlan
+
+
+def describe_run(
+    *,
+    config: Config,
+    federation: Federation,
+    nodes: list[SimulatedNode],
+    plan: RunPlan,
+    fusion: Fusion,
+    tasks: dict[str, Any],
+    outcome: dict[str, Any],
+    run_dir: Path,
+    mlflow_run_id: str | None,
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """report.json, as ``fedprofile.report.schema`` documents it."""
+    eps = {t.name: plan.label_eps for t in plan.tasks}
+    curve = outcome["summaries"]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": {
+            "name": run_dir.name,
+            "dir": str(run_dir),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version": version("fedprofile"),
+            "git_commit": git_commit(),
+            "config_sha256": config_hash(config),
+            "seed": config.seed,
+            "fold": config.data.fold,
+            "mlflow_run_id": mlflow_run_id,
+        },
+        "data": _data(federation, nodes, fusion),
+        "modes": _modes(config, plan),
+        "statements": statements(config, plan),
+        "warnings": [*federation.warnings, *_saturation(curve)],
+        "tasks": tasks,
+        "learning_curve": {
+            "rounds": [int(s["t"]) for s in curve],
+            "loss": {t.name: [s[f"loss.{t.name}"] for s in curve] for t in plan.tasks},
+        },
+        "privacy": {
+            "label_eps": eps,
+            "label_eps_total": None if plan.label_eps is None else plan.label_eps * len(plan.tasks),
+            "customers_released": int(fusion.data.train.sum()),
+            "mechanism": "none: true labels" if plan.label_eps is None else "k-ary randomised response, once for ever",
+            "openings": outcome["openings"],
+        },
+        "wire": outcome["wire"],
+        "seconds": dict(seconds),
+    }
+
+
+def _data(federation: Federation, nodes: list[SimulatedNode], fusion: Fusion) -> dict[str, Any]:
+    data, owner = fusion.data, federation.tables[federation.label_owner].ids
+    return {
+        "name": federation.name,
+        "digest": federation.digest.hex(),
+        "customers": len(data.table),
+        "split": {part: int(getattr(data, part).sum()) for part in ("train", "valid", "test")},
+        "parties": [
+            {
+                "id": node.id,
+                "role": node.role,
+                "rows": len(node.table),
+                "columns": len(node.table.columns),
+                "customers_known": int(np.isin(node.table.ids, owner).sum()),
+            }
+            for node in nodes
+        ],
+        "tasks": {t.name: {"kind": t.kind, "classes": t.classes} for t in federation.tasks},
+    }
+
+
+def _modes(config: Config, plan: RunPlan) -> dict[str, Any]:
+    return {
+        "federation": config.federation.backend,
+        "members": config.members,
+        "overlap": config.federation.overlap,
+        "align": config.align.mode,
+        "consent": config.federation.consent,
+        "secrets": config.federation.secrets,
+        "secure": config.secure.profile,
+        "privacy": config.privacy.mechanism,
+        "learning": config.learning.name,
+        "rounds": plan.learning.rounds,
+        "steps": plan.learning.steps,
+    }
+
+
+def statements(config: Config, plan: RunPlan) -> list[str]:
+    """What a reader would otherwise have to know."""
+    said = [
+        "Alignment was simulated: the spine was built in one process that saw all ids; no id crossed the wire.",
+        "Consent was simulated: every customer was taken to consent.",
+        "The partners were simulated on one machine; pooled models, partners not federated and the gain by partner "
+        "exist only in simulation.",
+    ]
+    if is_simulated(config.federation.secrets):
+        said.append(
+            "Secrets were simulated: every node's keys were derived from the data's identity, and caps that span runs "
+            "were not enforced."
+        )
+    if config.secure.profile == "none":
+        said.append("secure=none: updates and scores were not masked; the coordinator could read each of them.")
+    if config.privacy.mechanism == "none":
+        said.append(
+            "privacy=none: the sums themselves carry no noise, and nodes do not yet recompute the coordinator's sums, "
+            "so a malicious coordinator could craft weights that turn a sum into data of one node."
+        )
+    if plan.label_eps is None:
+        said.append("privacy.label_eps=null: partners were given true labels.")
+    if config.secure.min_hidden == 1:
+        said.append(
+            "secure.min_hidden=1 fusion.min_views=1: a sum may hold one partner's contribution alone, so the label "
+            "owner could read one partner's scores."
+        )
+    return said
+
+
+def _saturation(curve: list[dict[str, float]]) -> list[str]:
+    saturated = int(sum(s["saturated"] for s in curve))
+    return (
+        [f"{saturated} values of updates were clipped before masking, over all rounds and nodes"] if saturated else []
+    )

@@ -152,11 +152,14 @@ def config_hash(config: Config) -> str:
 def _hydra() -> Iterator[ConfigLoader]:
     """Hydra on our configs, with its mistakes and OmegaConf's turned into ConfigError; the caller's own is restored."""
     home()
+    callers, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with initialize_config_module("fedprofile.configs", job_name="train", version_base="1.3"):
             yield GlobalHydra.instance().config_loader()
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from error
+    finally:
+        GlobalHydra.instance().hydra = callers
 
 
 def _check(overrides: Sequence[str], loader: ConfigLoader, *, multirun: bool) -> list[Any]:

@@ -133,11 +133,13 @@ def explain(error: Exception) -> ConfigError:
         return ConfigError(group or option, f"no option {option!r}", mend)
     chain: BaseException | None = error
     while chain is not None and not isinstance(chain, OmegaConfBaseException):
-        chain = chain.__cause__
+        chain = chain.__cause__ or chain.__context__
     where = re.match(r"In '([^']+)'", str(error))
     origin = f" (in configs/{where[1]}.yaml)" if where else ""
     if chain is None or not chain.full_key:
-        return ConfigError("config", str(error).strip().splitlines()[0] + origin)
+        first = str(error).strip().splitlines()[0]
+        named = re.match(r"Could not \w+ '([^']+)'", first)
+        return ConfigError(named[1] if named else "config", first + origin)
     key, first = str(chain.full_key), str(chain).splitlines()[0]
     if key in KEYS and (got := re.match(r"Value '(.*)' of type", first)):
         return ConfigError(key, f"expects {expected(KEYS[key])}, got {got[1]!r}{origin}")

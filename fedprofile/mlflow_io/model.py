@@ -108,7 +108,7 @@ def log_bundle(
             pip_requirements=requirements(),
             metadata={"columns": columns(opened)},
         )
-    return None if register_as is None else _register(client, register_as, run_id, logged.model_id)
+        return None if register_as is None else _register(client, register_as, run_id, logged.model_id)
 
 
 def _register(client: MlflowClient, name: str, run_id: str, model_id: str) -> str:
@@ -135,7 +135,7 @@ def _own_version() -> str:
 
 @contextmanager
 def _tracking_at(uri: str) -> Iterator[None]:
-    # logging a model knows only MLflow's global store, which is the user's own setting
+    # logging and registering a model know only MLflow's global store, which is the user's own setting
     mlflow = quiet_mlflow()
     before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)

@@ -16,6 +16,7 @@ from fedprofile.models import net as nets
 from fedprofile.models.batches import Batches, State, generator_state, restore_generator
 from fedprofile.models.heads import Head, Likelihood, probabilities, task_losses
 from fedprofile.models.layout import NetShape
+from fedprofile.models.optimiser import AdamW, flatten
 from fedprofile.models.registry import resolve
 from fedprofile.models.scores import centred_log_odds, noisy_gain
 from fedprofile.models.snapshots import BestRounds
@@ -24,7 +25,6 @@ from fedprofile.types import MISSING_LABEL, LearningPlan, Task, Weights, digest,
 __all__ = ["LocalLearner", "RoundLoss", "noisy_gain"]
 
 _WARM_UP, _TINY, _CHUNK = 30, 1e-7, 4096
-_ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,7 @@ class LocalLearner:
         self._head: Head = resolve("heads", plan.head)
         self._net = nets.ProfileNet(features.shape[1], sum(t.outputs for t in tasks), NetShape.of(plan))
         self._parameters = dict(self._net.named_parameters())
-        self._flat = nets.flatten(self._net)
-        self._optimiser = torch.optim.AdamW([self._flat], lr=plan.lr, weight_decay=plan.weight_decay, fused=True)
+        self._optimiser = AdamW(*flatten(self._net), plan.weight_decay)
         self._pool = nets.DropoutPool(_generator(seed, name, "dropout"), plan.dropout)
         self._batches = self._make_batches(_generator(seed, name, "batches"))
         self._kept = BestRounds(tuple(t.name for t in tasks))
@@ -121,29 +120,26 @@ class LocalLearner:
             raise ValueError(f"round {t} is outside 1..{self.plan.rounds}")
         total = torch.zeros(len(self.tasks))
         for step in range(self.plan.steps):
-            self._set_rate((t - 1) * self.plan.steps + step)
-            total += self._step(t)
+            total += self._step(t, self._rate((t - 1) * self.plan.steps + step))
         self._refuse_non_finite_weights(t)
         self.round = t
         means = (total / self.plan.steps).tolist()
         return RoundLoss({task.name: v for task, v in zip(self.tasks, means, strict=True)}, int(self.train.sum()))
 
-    def _set_rate(self, it: int) -> None:
+    def _rate(self, it: int) -> float:
         whole = self.plan.rounds * self.plan.steps
-        rate = self.plan.lr * min(1, (it + 1) / _WARM_UP) * (1 + math.cos(math.pi * it / whole)) / 2
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
+        return self.plan.lr * min(1, (it + 1) / _WARM_UP) * (1 + math.cos(math.pi * it / whole)) / 2
 
-    def _step(self, t: int) -> Tensor:
+    def _step(self, t: int, lr: float) -> Tensor:
         at = self._batches.draw()
         x = self._x.index_select(0, at.view(-1)).view(*at.shape, -1)
         logits = self._net(x, self._pool)
         losses = task_losses(logits, self._labels.rows(at), self.tasks, self._head)
         if not math.isfinite(float(losses.detach().sum())):
             raise TrainingDiverged(self.name, self._broken_layer(), t)
-        self._optimiser.zero_grad(set_to_none=False)
+        self._optimiser.zero_grad()
         (losses.sum() * logits.shape[0]).backward()
-        self._optimiser.step()
+        self._optimiser.step(lr)
         return losses.detach()
 
     def _broken_layer(self) -> str:
@@ -214,11 +210,9 @@ class LocalLearner:
     def state(self) -> State:
         """Everything that training goes on from, for ``restore`` of a learner built with the same arguments."""
         out: State = {f"net/{n}": v for n, v in nets.weights(self._net).items()}
-        for key, value in self._optimiser.state[self._flat].items():
-            out[f"adam/{key}"] = value.numpy().copy()
         out["generator/dropout"] = generator_state(self._pool.generator)
         out["round"] = np.array(self.round, np.int64)
-        return out | self._batches.state() | self._kept.state()
+        return out | self._optimiser.state() | self._batches.state() | self._kept.state()
 
     def restore(self, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """Go on from ``state`` bit by bit; the dropout pool itself is drawn again from the seed.
@@ -226,10 +220,7 @@ class LocalLearner:
         Raises ValueError or KeyError if the state belongs to another learner.
         """
         nets.load_weights(self._net, {n: np.asarray(state[f"net/{n}"], np.float32) for n in self._parameters})
-        self._optimiser.state.clear()
-        moments = {key: torch.tensor(v) for key in _ADAM if (v := state.get(f"adam/{key}")) is not None}
-        if moments:
-            self._optimiser.state[self._flat] = moments
+        self._optimiser.restore(state)
         restore_generator(self._pool.generator, state["generator/dropout"])
         self._batches.restore(state)
         self._kept.restore(state)

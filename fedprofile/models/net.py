@@ -19,7 +19,6 @@ __all__ = [
     "MlpEncoder",
     "NetShape",
     "ProfileNet",
-    "flatten",
     "initialise",
     "load_weights",
     "weights",
@@ -167,19 +166,3 @@ def load_weights(net: nn.Module, values: Weights) -> None:
 def initialise(net: nn.Module, seed: int, scope: str) -> None:
     """Give every tensor its first value by ``layout.initial_weights``."""
     load_weights(net, initial_weights({n: tuple(p.shape) for n, p in net.named_parameters()}, seed, scope))
-
-
-def flatten(net: nn.Module) -> nn.Parameter:
-    """Move all parameters and gradients into one vector and return it: an optimiser step is then one tensor's.
-
-    The network's own parameters become views; use ``zero_grad(set_to_none=False)``, else the views are lost.
-    """
-    own = list(net.parameters())
-    flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in own]))
-    flat.grad = torch.zeros_like(flat)
-    at = 0
-    for p in own:
-        p.data = flat.data[at : at + p.numel()].view(p.shape)
-        p.grad = flat.grad[at : at + p.numel()].view(p.shape)
-        at += p.numel()
-    return flat

@@ -73,7 +73,7 @@ class Record:
 
     def apply(self, entry: Mapping[str, Any]) -> None:
         """Takes in one journal entry; unknown events belong to other rooms and are passed over."""
-        event, run = entry["event"], entry.get("run", "")
+        event, run = entry.get("event"), entry.get("run", "")
         if event == "setup":
             self._setups.setdefault(run, set()).add(entry["setup"])
         if event not in ("upload", "open"):

@@ -98,7 +98,7 @@ class Round:
         """Who uploads: the cohort without the opener."""
         return tuple(p for p in self.cohort if p != self.id.opener)
 
-    @property
+    @cached_property
     def header(self) -> bytes:
         """Every field, the model and the layout by hash: what H binds."""
         return self._header(self.id, self.audit_head)
@@ -110,7 +110,7 @@ class Round:
         w.put(self.model_hash).put(self.layout.hash).put(self.policy_hash)
         return w.put(audit_head).put(self.spine_hash).put(self.bundle_hash).u64(self.epoch).done()
 
-    @property
+    @cached_property
     def basis(self) -> bytes:
         """What a retry has to repeat (section 9.3): all of the header but the attempt and the audit head."""
         return digest("fps1/basis", self._header(replace(self.id, attempt=0), ZERO_HASH))

@@ -149,7 +149,8 @@ class ServerSession:
     def open(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None = None) -> Opened:
         """The sum over all contributors, from ``uploads`` and what was added before; the round is over then.
 
-        Raises RemoteProtocolError("missing_member"), LocalProtocolError("wrong_opener") for a score sum.
+        Raises RemoteProtocolError("missing_member") or as ``add`` does, and then the mend is a new attempt;
+        LocalProtocolError("wrong_opener") for a score sum.
         """
         if round_id.opener:
             raise local("wrong_opener", "only the label owner opens a score sum")

@@ -181,7 +181,10 @@ def take_parties(r: Reader, roster: Roster) -> tuple[str, ...]:
     """A list of parties in strictly increasing wire order."""
     ids = [r.take(ID) for _ in range(r.count())]
     ensure_increasing(ids)
-    return tuple(party_of(roster, i) for i in ids)
+    names = _names(roster)[0]
+    if not names.keys() >= set(ids):
+        raise remote("unknown_party")
+    return tuple(names[i] for i in ids)
 
 
 def ensure_increasing(keys: list[bytes]) -> None:

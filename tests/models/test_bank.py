@@ -46,7 +46,7 @@ def test_a_fold_never_trains_its_own_booster(small) -> None:
 
 
 def _first_tree(text: str) -> str:
-    return text.split("Tree=0")[1].split("\n\n")[0]
+    return text.split("Tree=0")[1].split("\n\n", maxsplit=1)[0]
 
 
 def test_state_round_trip_predicts_identically(small) -> None:

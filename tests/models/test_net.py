@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fedprofile.models.layout import NetShape, encoder_shapes, shared_shapes
-from fedprofile.models.net import DropoutPool, ProfileNet, flatten, initialise, load_weights, weights
+from fedprofile.models.net import DropoutPool, ProfileNet, initialise, load_weights, weights
 from fedprofile.types import LearningPlan, Task
 
 TASKS = (Task("tier", "ordinal", 3), Task("need", "binary", 2))
@@ -60,19 +60,6 @@ def test_dropout_pool_rate_scale_and_replay() -> None:
     state = torch.get_rng_state()
     DropoutPool(torch.Generator().manual_seed(5), 0.2, size=8).apply(torch.ones(100))
     assert torch.equal(state, torch.get_rng_state())
-
-
-def test_flat_parameters_train_like_separate_ones() -> None:
-    x, nets = torch.randn(3, 8, 5, generator=torch.Generator().manual_seed(2)), [build(1), build(1)]
-    flat = flatten(nets[0])
-    optimisers = [torch.optim.AdamW([flat], lr=0.01), torch.optim.AdamW(nets[1].parameters(), lr=0.01)]
-    for net, optimiser in zip(nets, optimisers, strict=True):
-        for _ in range(3):
-            optimiser.zero_grad(set_to_none=False)
-            net(x, None).square().mean().backward()
-            optimiser.step()
-    for name, value in weights(nets[0], "").items():
-        np.testing.assert_allclose(value, weights(nets[1], "")[name], rtol=1e-5, atol=1e-7)
 
 
 def test_foreign_tensors_are_refused_and_nothing_is_half_loaded() -> None:

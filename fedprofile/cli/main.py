@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     if rest:
-        args.overrides += rest
+        args.overrides = [*args.overrides, *rest]
     try:
         return int(args.run(args))
     except FedprofileError as error:

@@ -32,8 +32,8 @@ def _bar(stream: TextIO) -> Any:
     from rich.console import Console
 
     return progress.Progress(
-        progress.TextColumn("{task.description:<24}"),
-        progress.BarColumn(bar_width=30),
+        progress.TextColumn("{task.description:<14}"),
+        progress.BarColumn(bar_width=20),
         progress.TextColumn("{task.fields[counted]:>7}"),
         progress.TextColumn("{task.fields[loss]:<11}"),
         progress.TimeElapsedColumn(),

@@ -57,8 +57,7 @@ class Job:
         """Create the run folder with ``.hydra/{config,overrides,hydra}.yaml``; return the folders it had to make."""
         inner = self.folder / HYDRA_FOLDER
         made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
-        inner.mkdir(parents=True, exist_ok=True)
-        (inner / "config.yaml").write_text(yaml.safe_dump(asdict(self.config), sort_keys=False, allow_unicode=True))
+        save(self.config, self.folder)
         (inner / "overrides.yaml").write_text(yaml.safe_dump(list(self.overrides), allow_unicode=True))
         (inner / "hydra.yaml").write_text(OmegaConf.to_yaml(OmegaConf.masked_copy(self.hydra, "hydra")))
         return made
@@ -113,6 +112,13 @@ def sweep(overrides: Sequence[str]) -> list[Job]:
         if len({job.folder for job in jobs}) < len(jobs):
             raise ConfigError("hydra.sweep.subdir", "gives two jobs one folder", "Use ${hydra.job.num} in it.")
         return jobs
+
+
+def save(config: Config, run_dir: Path) -> None:
+    """Write the config where ``read`` finds it, making the folder if need be."""
+    inner = run_dir / HYDRA_FOLDER
+    inner.mkdir(parents=True, exist_ok=True)
+    (inner / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
 
 
 def read(run_dir: Path) -> Config:

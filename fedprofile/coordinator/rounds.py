@@ -87,7 +87,13 @@ class _Run:
         self.store.save(self.state)
         self.attempt = self.state.setups - 1
         self.session = ServerSession(
-            self.plan.run_id, self.roster, job.policy, self.everyone, job.profile, setup=self.attempt
+            self.plan.run_id,
+            self.roster,
+            job.policy,
+            self.everyone,
+            job.profile,
+            schema_hash=self.plan.hash,
+            setup=self.attempt,
         )
         self.features: dict[str, FeatureMap] = {}
         self.wire = Wire()

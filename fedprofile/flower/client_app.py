@@ -47,12 +47,12 @@ def _home(context: Context) -> Path:
 
 
 def _node(home: Path) -> Node:
-    if home not in _nodes:
-        import torch
+    import torch
 
+    torch.set_num_threads(1)  # of the calling thread: equal results wherever the node runs
+    torch.use_deterministic_algorithms(True)
+    if home not in _nodes:
         from fedprofile.label_owner.party import open_node
 
-        torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
         _nodes[home] = open_node(home)
     return _nodes[home]

@@ -6,6 +6,8 @@ All names that Flower does not promise are imported here and covered by tests/fl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -24,18 +26,20 @@ Tap = Callable[[str, bytes], None]
 
 
 class InProcessGrid(Grid):
-    """Node ids are 2, 3, ... in the order of ``homes``; messages are answered when they are pulled, in order."""
+    """Node ids are 2, 3, ... in the order of ``homes``; ``workers`` threads answer, each node one message at a time."""
 
     poll = 0.0
 
-    def __init__(self, client_app: ClientApp, homes: Mapping[str, Path], tap: Tap | None = None) -> None:
-        self._app, self._tap = client_app, tap
+    def __init__(
+        self, client_app: ClientApp, homes: Mapping[str, Path], tap: Tap | None = None, workers: int = 1
+    ) -> None:
+        self._app, self._tap, self._pool = client_app, tap, ThreadPoolExecutor(workers)
         self._names = dict(enumerate(homes, start=2))
         self._contexts = {
             node: Context(_RUN, node, {"home": str(homes[name])}, RecordDict(), {})
             for node, name in self._names.items()
         }
-        self._waiting: dict[str, bytes] = {}
+        self._waiting: dict[str, Future[bytes]] = {}
         self._run = Run.create_empty(_RUN)
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = _RUN, _SUPERLINK_NODE, 1
 
@@ -61,35 +65,46 @@ class InProcessGrid(Grid):
         ids = []
         for message in messages:
             message.metadata.__dict__["_message_id"] = message.object_id
-            self._waiting[message.object_id] = message_to_proto(message).SerializeToString()
+            data = message_to_proto(message).SerializeToString()
+            self._waiting[message.object_id] = self._pool.submit(self._answer, data)
             ids.append(message.object_id)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        return [_read(self._answer(_read(self._waiting.pop(i)))) for i in list(message_ids) if i in self._waiting]
+        """All of them: waits for what is still being worked on."""
+        return [_read(self._waiting.pop(i).result()) for i in list(message_ids) if i in self._waiting]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         return self.pull_messages(self.push_messages(messages))
 
-    def _answer(self, message: Message) -> bytes:
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _answer(self, data: bytes) -> bytes:
+        message = _read(data)
         node = message.metadata.dst_node_id
         try:
             reply = self._app(message=message, context=self._contexts[node])
         except Exception as error:  # as a SuperNode does, but never with the exception's text
             reply = Message(Error(_CLIENT_APP_RAISED, type(error).__name__), reply_to=message)
         reply.metadata.__dict__["_message_id"] = reply.object_id
-        data = message_to_proto(reply).SerializeToString()
+        answer = message_to_proto(reply).SerializeToString()
         if self._tap is not None:
-            self._tap(self._names[node], data)
-        return data
+            self._tap(self._names[node], answer)
+        return answer
 
 
 def run_in_process(
-    server_app: ServerApp, client_app: ClientApp, homes: Mapping[str, Path], job: Path, tap: Tap | None = None
+    server_app: ServerApp,
+    client_app: ClientApp,
+    homes: Mapping[str, Path],
+    job: Path,
+    tap: Tap | None = None,
+    workers: int = 1,
 ) -> None:
     """Run the two apps against each other; exceptions of the ServerApp come out as they are."""
-    grid = InProcessGrid(client_app, homes, tap)
-    server_app(grid, Context(_RUN, 0, {}, RecordDict(), {"job": str(job)}))
+    with closing(InProcessGrid(client_app, homes, tap, workers)) as grid:
+        server_app(grid, Context(_RUN, 0, {}, RecordDict(), {"job": str(job)}))
 
 
 def _read(data: bytes) -> Message:

@@ -18,13 +18,13 @@ from fedprofile.models.heads import Head, Likelihood, probabilities, task_losses
 from fedprofile.models.layout import NetShape
 from fedprofile.models.optimiser import AdamW, flatten
 from fedprofile.models.registry import resolve
-from fedprofile.models.scores import centred_log_odds, noisy_gain
+from fedprofile.models.scores import centred_log_odds, noisy_gain, noisy_log_loss
 from fedprofile.models.snapshots import BestRounds
 from fedprofile.types import MISSING_LABEL, LearningPlan, Task, Weights, digest, output_slices
 
 __all__ = ["LocalLearner", "RoundLoss", "noisy_gain"]
 
-_WARM_UP, _TINY, _CHUNK = 30, 1e-7, 4096
+_WARM_UP, _CHUNK = 30, 4096
 
 
 @dataclass(frozen=True)
@@ -160,16 +160,11 @@ class LocalLearner:
         """
         rows = np.flatnonzero(self.train)
         by_replica, own = self._replica_probabilities(rows), (self.fold[rows], np.arange(len(rows)))
-        losses = {name: self._noisy_loss(name, p[own], rows) for name, p in by_replica.items()}
+        losses = {n: noisy_log_loss(p[own], self.released[n][rows], self.flips[n]) for n, p in by_replica.items()}
         if not all(map(math.isfinite, losses.values())):
             raise TrainingDiverged(self.name, self._broken_layer(), t)
         self._kept.offer(t, losses, lambda: nets.weights(self._net))
         return losses
-
-    def _noisy_loss(self, task: str, p: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]) -> float:
-        y, flip = self.released[task][rows], self.flips[task]
-        q = (p if flip is None else p @ flip)[np.arange(len(y)), y][y != MISSING_LABEL].astype(np.float64)
-        return float(-np.log(q + _TINY).mean()) if len(q) else 0.0
 
     def _replica_probabilities(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float32]]:
         """task -> (F, len(rows), K) member means of the current weights."""

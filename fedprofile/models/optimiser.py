@@ -1,14 +1,17 @@
-"""AdamW over one flat vector. torch's own optimiser loads its compiler first: 2 s of every process's start."""
+"""torch's AdamW kernel over one flat vector.
+
+The functional form, because ``torch.optim.AdamW`` loads torch's compiler first: 2 s of every process's start.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
 
@@ -35,30 +38,40 @@ class AdamW:
     def __init__(self, values: Tensor, gradients: Tensor, weight_decay: float) -> None:
         self._values, self._gradients, self._weight_decay = values, gradients, weight_decay
         self._mean, self._square = torch.zeros_like(values), torch.zeros_like(values)
-        self._steps = 0
+        self._steps = torch.tensor(0.0)
 
     def zero_grad(self) -> None:
         self._gradients.zero_()
 
     def step(self, lr: float) -> None:
         """One update in place."""
-        self._steps += 1
         with torch.no_grad():
-            self._values.mul_(1 - lr * self._weight_decay)
-            self._mean.lerp_(self._gradients, 1 - _BETA1)
-            self._square.mul_(_BETA2).addcmul_(self._gradients, self._gradients, value=1 - _BETA2)
-            root = self._square.sqrt().div_(math.sqrt(1 - _BETA2**self._steps)).add_(_EPS)
-            self._values.addcdiv_(self._mean, root, value=-lr / (1 - _BETA1**self._steps))
+            adamw(
+                [self._values],
+                [self._gradients],
+                [self._mean],
+                [self._square],
+                [],
+                [self._steps],
+                fused=True,
+                amsgrad=False,
+                beta1=_BETA1,
+                beta2=_BETA2,
+                lr=lr,
+                weight_decay=self._weight_decay,
+                eps=_EPS,
+                maximize=False,
+            )
 
     def state(self) -> dict[str, npt.NDArray[np.generic]]:
         return {
             "adam/mean": self._mean.numpy().copy(),
             "adam/square": self._square.numpy().copy(),
-            "adam/steps": np.array(self._steps, np.int64),
+            "adam/steps": np.array(int(self._steps), np.int64),
         }
 
     def restore(self, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """Take over ``state``; KeyError or RuntimeError if it is another network's."""
         self._mean.copy_(torch.tensor(state["adam/mean"]))
         self._square.copy_(torch.tensor(state["adam/square"]))
-        self._steps = int(state["adam/steps"])
+        self._steps.fill_(int(state["adam/steps"]))

@@ -7,6 +7,7 @@ becomes an import path.
 from __future__ import annotations
 
 from difflib import get_close_matches
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
 }
 
 
+@cache
 def _choices(kind: PluginKind) -> dict[str, EntryPoint]:
     group = f"fedprofile.{kind}"
     found = {point.name: point for point in entry_points(group=group)}

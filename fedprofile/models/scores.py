@@ -11,6 +11,7 @@ Array = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 _CLIP = 1e-4
 _LEAST_GAIN = 1e-4
+_TINY = 1e-7
 
 
 def _logit(p: Floats) -> Floats:
@@ -41,16 +42,19 @@ def class_probabilities(log_odds: Array, prior: Array) -> Floats:
     return scaled
 
 
+def noisy_log_loss(p: Array, released: npt.NDArray[np.int64], flip: Array | None) -> float:
+    """Mean corrected log-loss (nats) of (n, K) probabilities on released labels (n,); -1 is left out, 0 if all are."""
+    rows = np.flatnonzero(released != MISSING_LABEL)
+    q = (p if flip is None else p @ flip)[rows, released[rows]].astype(np.float64)
+    return float(-np.log(q + _TINY).mean()) if len(rows) else 0.0
+
+
 def noisy_gain(log_odds: Array, released: npt.NDArray[np.int64], prior: Array, flip: Array | None) -> float:
     """Prior's log-loss minus the model's, both on released labels; at least 1e-4 (nats a row).
 
     log_odds (n, K-1) out of fold; released (n,) with -1 unknown; flip (K,K) P(released | true) or None.
     """
-    rows = np.flatnonzero(released != MISSING_LABEL)
-    if not len(rows):
-        return _LEAST_GAIN
-    flip = np.eye(len(prior)) if flip is None else flip
-    y = released[rows]
-    own = (class_probabilities(log_odds[rows], prior) @ flip)[np.arange(len(rows)), y]
-    base = np.clip(np.asarray(prior, np.float64) @ flip, 1e-6, 1)[y]
-    return max(float(np.mean(np.log(own) - np.log(base))), _LEAST_GAIN)
+    known = released != MISSING_LABEL
+    base = np.broadcast_to(np.asarray(prior, np.float64), (int(known.sum()), len(prior)))
+    own, y = class_probabilities(log_odds[known], prior), released[known]
+    return max(noisy_log_loss(base, y, flip) - noisy_log_loss(own, y, flip), _LEAST_GAIN)

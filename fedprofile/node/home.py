@@ -36,7 +36,8 @@ class NodeConfig:
     """node.json: public facts about a node.
 
     ``secrets`` is "simulated" or "own"; ``keys`` is the folder of secret.key and journal.jsonl where it is not the
-    home itself, so that keys and journal outlive a run.
+    home itself, so that keys and journal outlive a run. ``profile`` is this node's own choice of fps1 profile: the
+    coordinator cannot switch masking off.
     """
 
     party: str
@@ -46,6 +47,7 @@ class NodeConfig:
     consent: str
     categorical: tuple[str, ...] = ()
     keys: str = ""
+    profile: str = "strict"
 
 
 class NodeHome:

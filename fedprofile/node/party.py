@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 
-from fedprofile.errors import FedprofileError, ProtocolError, RemoteProtocolError, TrainingDiverged
+from fedprofile.errors import FedprofileError, PolicyRefusal, ProtocolError, RemoteProtocolError, TrainingDiverged
 from fedprofile.messages import Envelope
 from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
@@ -87,10 +87,11 @@ class Node:
         """Check the plan against the pinned roster, the alignment and the node's own policy; sign its hash."""
         plan = RunPlan.from_json(str(envelope.body["plan"]).encode())
         check_plan(plan, self.roster, self.policy, read_spine(self.home).hash)
+        if envelope.body.get("profile") != self.home.config.profile:
+            raise PolicyRefusal("profile_mismatch", "this node's own configuration names another profile")
         if self.home.read("plan.json") != plan.to_json():
             self.home.clear_run()
             self.home.write("plan.json", plan.to_json())
-        self.keeper.choose_profile(str(envelope.body["profile"]))
         self._run = None
         self.journal.append({"event": "approved", "plan": plan.hash.hex(), "purpose": plan.purpose})
         return Envelope("approval", {"plan": plan.hash.hex()}, (self.identity.sign("approval", plan.hash),))

@@ -10,9 +10,9 @@ from fedprofile.node.journal import Journal
 from fedprofile.node.randomness import session_source
 from fedprofile.secagg.client import ClientSession
 from fedprofile.secagg.identity import Identity
-from fedprofile.types import Policy, Roster
+from fedprofile.types import Policy, Roster, RunPlan
 
-_TRANSCRIPT, _SETUPS, _PROFILE = "transcript.bin", "setups", "profile"
+_TRANSCRIPT, _SETUPS = "transcript.bin", "setups"
 
 
 class SessionKeeper:
@@ -27,11 +27,6 @@ class SessionKeeper:
     @property
     def _simulated(self) -> bool:
         return self._home.config.secrets == "simulated"
-
-    def choose_profile(self, profile: str) -> None:
-        """ "strict", or "none" for research without masks; a new choice drops the session."""
-        self._home.write(_PROFILE, profile.encode())
-        self._held = None
 
     def begin(self) -> ClientSession:
         """A fresh session for one more key agreement of this run."""
@@ -69,7 +64,15 @@ class SessionKeeper:
         return self._identity, me, self._roster, self._policy, rand, self._journal.append
 
     def _options(self) -> dict[str, Any]:
-        return {"masked": self._home.read(_PROFILE) != b"none", "history": list(self._journal)}
+        masked = self._home.config.profile != "none"
+        return {"masked": masked, "schema_hash": self._plan_hash(), "history": list(self._journal)}
+
+    def _plan_hash(self) -> bytes:
+        """The approved plan goes into the transcript: nodes that approved different plans share no masks."""
+        plan = self._home.read("plan.json")
+        if plan is None:
+            raise RemoteProtocolError("no_plan", "a plan must be approved before keys are agreed")
+        return RunPlan.from_json(plan).hash
 
     def _session_key(self) -> bytes:
         plan = self._home.read("plan.json") or b""

@@ -34,7 +34,13 @@ def node_secret(federation: Federation, secrets: str, party: str) -> bytes | Non
 
 
 def make_homes(
-    root: Path, federation: Federation, nodes: list[SimulatedNode], alignment: Alignment, secrets: str, consent: str
+    root: Path,
+    federation: Federation,
+    nodes: list[SimulatedNode],
+    alignment: Alignment,
+    secrets: str,
+    consent: str,
+    profile: str = "strict",
 ) -> dict[str, NodeHome]:
     """One home a node under ``root``; real keys and journals lie under the folder ``secrets`` and outlive the run."""
     homes = {}
@@ -46,6 +52,7 @@ def make_homes(
             secrets=SIMULATED if is_simulated(secrets) else "own",
             consent=consent,
             categorical=tuple(sorted(node.table.categorical)),
+            profile=profile,
             keys="" if is_simulated(secrets) else str(Path(secrets).resolve() / node.id),
         )
         home = NodeHome.create(root / node.id, config, node_secret(federation, secrets, node.id))

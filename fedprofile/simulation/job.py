@@ -127,8 +127,8 @@ class _Training:
         alignment = align(self.nodes, spine_secret, views_needed(self.config))
         check_federation(self.config, self.federation, self.nodes, alignment)
         self.run_dir.mkdir(parents=True, exist_ok=True)
-        consent = self.config.federation.consent
-        self.homes = make_homes(self.run_dir / "nodes", self.federation, self.nodes, alignment, secrets, consent)
+        modes = (secrets, self.config.federation.consent, self.config.secure.profile)
+        self.homes = make_homes(self.run_dir / "nodes", self.federation, self.nodes, alignment, *modes)
         give_labels(self.homes[self.federation.label_owner], self.federation, alignment, self.config.data.fold)
         self.roster = make_roster(self.homes, self.federation.label_owner)
         policy = make_policy(self.config, self.federation)
@@ -182,7 +182,8 @@ class _Training:
                 else:
                     from fedprofile.flower.inprocess import run_in_process
 
-                    run_in_process(server_app.app, client_app.app, homes, self.job_dir)
+                    workers = self.config.federation.workers
+                    run_in_process(server_app.app, client_app.app, homes, self.job_dir, workers=workers)
         finally:
             client_app.forget(list(homes.values()))
         if not (self.job_dir / "outcome.json").exists():

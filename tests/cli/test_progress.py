@@ -52,6 +52,10 @@ def test_quiet_watches_nothing():
 
 @pytest.mark.parametrize("stream", [Terminal(), io.StringIO()])
 def test_a_failing_job_closes_the_bar_and_is_not_swallowed(stream):
-    with pytest.raises(RuntimeError), progress.watch(quiet=False, stream=stream) as observer:
-        observer(STEPS[0])
-        raise RuntimeError
+    def job() -> None:
+        with progress.watch(quiet=False, stream=stream) as observer:
+            observer(STEPS[0])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        job()

@@ -37,12 +37,16 @@ def test_every_group_has_options():
     assert {option.split("/")[0] for option in OPTIONS} == set(GROUPS)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_composes(option):
-    group, name = option.split("/")
-    needs = ["data.root=somewhere"] if option == "data/folder" else []
-    config = compose.compose([f"{group}={name}", *needs])
-    assert all(value == config.data.source for value in [name] if group == "data")
+@pytest.mark.parametrize("nth", range(3))
+def test_every_option_composes(nth):
+    """The first options of all groups together, then the second ones, and so on: a group shows only in its section."""
+    groups = {group: [o.split("/")[1] for o in OPTIONS if o.startswith(group + "/")] for group in GROUPS}
+    assert max(map(len, groups.values())) == 3
+    chosen = {group: names[min(nth, len(names) - 1)] for group, names in groups.items() if group != "experiment"}
+    needs = ["data.root=somewhere"] if chosen["data"] == "folder" else []
+    job = compose.single([*(f"{group}={name}" for group, name in chosen.items()), *needs])
+    assert chosen.items() <= dict(job.hydra.hydra.runtime.choices).items()
+    assert job.config.data.source == chosen["data"]
 
 
 @pytest.mark.parametrize("file", ["train", *OPTIONS])

@@ -1,0 +1,185 @@
+"""A tiny invented federation with real homes, nodes and masks, and the loop that stands in for Flower."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedprofile.config.schema import Config
+from fedprofile.data.example import example
+from fedprofile.errors import ProtocolError
+
+
+@dataclass
+class World:
+    """One copy of a federation. ``job`` is what its coordinator was told; homes lie under ``root``/nodes."""
+
+    root: Path
+    job: Any
+    config: Config
+    federation: Any
+    dealt: Any
+    alignment: Any
+    nodes: dict[str, Any] = field(default_factory=dict)
+
+    def home(self, party: str) -> Any:
+        from fedprofile.node.home import NodeHome
+
+        return NodeHome(self.root / "nodes" / party)
+
+    @property
+    def homes(self) -> dict[str, Any]:
+        return {p.id: self.home(p.id) for p in self.job.roster.parties}
+
+    def restart(self, party: str) -> Any:
+        """A new process of the node, as far as its home can tell."""
+        from fedprofile.label_owner.party import open_node
+
+        self.nodes[party] = open_node(self.root / "nodes" / party)
+        return self.nodes[party]
+
+    def node(self, party: str) -> Any:
+        return self.nodes.get(party) or self.restart(party)
+
+    def ask(self, party: str, type_: str, body: dict[str, Any] | None = None, *parts: bytes) -> Any:
+        from fedprofile.messages import Envelope
+
+        return Envelope.decode(self.node(party).handle(Envelope(type_, body or {}, parts).encode()))
+
+    def plan_body(self, plan: Any = None) -> dict[str, str]:
+        return {"plan": (plan or self.job.plan).to_json().decode(), "profile": self.job.profile}
+
+    def exchange(self, watch: Any = None) -> Any:
+        """A coordinator; made again after a crash it reads the same checkpoint."""
+        from fedprofile.coordinator.checkpoint import CheckpointStore
+        from fedprofile.coordinator.rounds import Watch, conduct
+
+        return conduct(self.job, CheckpointStore(self.root), watch or Watch())
+
+    def drive(
+        self, exchange: Any = None, via: Callable[[str, bytes], bytes] | None = None, until: str = "", times: int = 1
+    ) -> Any:
+        """The whole transport. Stops short of asking for the ``times``-th message of type ``until``, returns it then."""
+        from fedprofile.messages import Envelope
+
+        exchange = exchange or self.exchange()
+        deliver = via or (lambda party, request: self.node(party).handle(request))
+        try:
+            requests = next(exchange)
+            while True:
+                times -= until == Envelope.decode(next(iter(requests.values()))).type
+                if not times:
+                    return requests
+                requests = exchange.send({p: deliver(p, r) for p, r in requests.items()})
+        except StopIteration as end:
+            return end.value
+
+
+def build(root: Path, config: Config, parties: tuple[str, ...]) -> World:
+    """What ``fedprofile.simulation.job`` does before the first message."""
+    from fedprofile.coordinator.job import Job
+    from fedprofile.simulation import homes, nodes, plan
+
+    federation = example(parties)
+    dealt = nodes.deal(federation, config.members, config.federation.overlap)
+    alignment = nodes.align(dealt, federation.digest, plan.views_needed(config))
+    plan.check_federation(config, federation, dealt, alignment)
+    secrets = config.federation.secrets
+    made = homes.make_homes(root / "nodes", federation, dealt, alignment, secrets, config.federation.consent)
+    homes.give_labels(made[federation.label_owner], federation, alignment, config.data.fold)
+    roster, policy = homes.make_roster(made, federation.label_owner), plan.make_policy(config, federation)
+    homes.pin(made, roster, policy)
+    agreed = plan.make_plan(config, federation, dealt, alignment, roster, policy, None)
+    return World(root, Job(agreed, roster, policy, config.secure.profile), config, federation, dealt, alignment)
+
+
+def tiny(**learning: Any) -> Config:
+    """Two rounds of two steps of a network with eight hidden units."""
+    config = Config()
+    config.data.members, config.privacy.min_release = 1, 40
+    config.model.hidden, config.model.profile, config.model.replicas = 8, 8, 2
+    config.learning.rounds, config.learning.steps, config.learning.trees = 2, 2, "never"
+    for name, value in learning.items():
+        setattr(config.learning, name, value)
+    return config
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_config() -> Callable[..., Config]:
+    return tiny
+
+
+@pytest.fixture(scope="session")
+def build_world() -> Callable[..., World]:
+    return build
+
+
+@pytest.fixture(scope="session")
+def _built(tmp_path_factory):
+    made: dict[str, World] = {}
+
+    def get(members: int) -> World:
+        name = f"members{members}"
+        if name not in made:
+            config = tiny()
+            config.data.members = members
+            made[name] = build(tmp_path_factory.mktemp(name), config, ("bank", "ecommerce", "tax"))
+        return made[name]
+
+    return get
+
+
+def _copy(world: World, root: Path) -> World:
+    shutil.copytree(world.root, root, dirs_exist_ok=True)
+    return replace(world, root=root, nodes={})
+
+
+@pytest.fixture
+def world(_built, tmp_path) -> World:
+    """bank, ecommerce, tax: three nodes, nothing trained yet, share=all."""
+    return _copy(_built(1), tmp_path / "world")
+
+
+@pytest.fixture
+def roles(_built, tmp_path) -> World:
+    """bank and three members each of ecommerce and tax, who share their encoders."""
+    return _copy(_built(3), tmp_path / "roles")
+
+
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory, _built):
+    done = _copy(_built(1), tmp_path_factory.mktemp("finished") / "world")
+    return done, done.drive()
+
+
+@pytest.fixture
+def finished(_finished, tmp_path) -> tuple[World, Any]:
+    """``world`` after its whole run, and the coordinator's Outcome."""
+    world, outcome = _finished
+    return _copy(world, tmp_path / "finished"), outcome
+
+
+@pytest.fixture
+def code_of() -> Callable[[Callable[[], Any]], str]:
+    """The fixed code with which a call is refused."""
+
+    def code(call: Callable[[], Any]) -> str:
+        with pytest.raises(ProtocolError) as refused:
+            call()
+        return refused.value.code
+
+    return code
+
+

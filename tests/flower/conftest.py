@@ -1,0 +1,64 @@
+"""A small federation on disk: a role of three members, a role of one, a bank; and the wire audit beside this file."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from fedprofile.config.compose import compose
+from fedprofile.coordinator.job import Job
+from fedprofile.data.example import example
+from fedprofile.simulation.homes import give_labels, make_homes, make_roster, pin, write_job
+from fedprofile.simulation.nodes import SimulatedNode, align, deal
+from fedprofile.simulation.plan import check_federation, make_plan, make_policy, views_needed
+
+SETTINGS = (
+    "data=folder", "data.root=.", "privacy.min_release=30", "learning.rounds=2", "learning.steps=3",
+    "model.hidden=16", "model.profile=8",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Federated:
+    """A job folder and its nodes' homes, ready to run."""
+
+    job: Job
+    folder: Path
+    homes: dict[str, Path]
+
+
+def small_federation(root: Path, *settings: str) -> Federated:
+    """Five nodes: the bank, three shops that share one encoder, and one tax office; all of it made from nothing."""
+    config = compose([*SETTINGS, *settings])
+    federation = example(("bank", "shop", "tax"))
+    shops = [node for node in deal(federation, 3, 1.0) if node.role in ("bank", "shop")]
+    nodes = [*shops, SimulatedNode("tax", "tax", federation.tables["tax"])]
+    alignment = align(nodes, federation.digest, views_needed(config))
+    check_federation(config, federation, nodes, alignment)
+    homes = make_homes(root / "nodes", federation, nodes, alignment, "simulated", "simulated")
+    give_labels(homes["bank"], federation, alignment, config.data.fold)
+    roster, policy = make_roster(homes, "bank"), make_policy(config, federation)
+    pin(homes, roster, policy)
+    plan = make_plan(config, federation, nodes, alignment, roster, policy, None)
+    job = Job(plan, roster, policy, config.secure.profile)
+    write_job(root / "job", job)
+    return Federated(job, root / "job", {party: home.path for party, home in homes.items()})
+
+
+@pytest.fixture
+def make_small():
+    """``small_federation(root, *settings)``."""
+    return small_federation
+
+
+@pytest.fixture(scope="session")
+def wire() -> ModuleType:
+    """tests/flower/wire_audit.py: test modules cannot import each other in pytest's importlib mode."""
+    spec = importlib.util.spec_from_file_location("wire_audit", Path(__file__).with_name("wire_audit.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

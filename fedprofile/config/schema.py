@@ -88,7 +88,7 @@ class FederationConfig:
     overlap: float = 1.0
     secrets: str = "simulated"
     consent: str = "simulated"
-    workers: int = 1
+    workers: int = 2
 
 
 @dataclass
@@ -97,6 +97,7 @@ class BaselinesConfig:
 
     enabled: bool = True
     bootstrap: int = 500
+    gain_by_partner: bool = True
     cache: str | None = None
 
 

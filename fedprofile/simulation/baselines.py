@@ -29,7 +29,7 @@ Sums = npt.NDArray[np.float32]
 class Baselines:
     """Probabilities (n, K) by task of all the label owner's customers, in the order of OwnerData.
 
-    without: role -> the fusion refitted without that role's scores.
+    without: role -> the fusion refitted without that role's scores; empty if baselines.gain_by_partner is off.
     """
 
     pooled_network: Probabilities = field(repr=False)
@@ -56,7 +56,7 @@ def compute(
     alone = _cached(cache, key, lambda: {"alone": _fused(config, fusion, _members_alone(runs, plan))})
     scores = {run.me: _kept_scores(run) for run in runs if not run.is_owner}
     without = {}
-    for column, role in enumerate(data.roles):
+    for column, role in enumerate(data.roles if config.baselines.gain_by_partner else ()):
         sums, known = fusion.sums.copy(), data.known.copy()
         for run in runs:
             if run.role == role:

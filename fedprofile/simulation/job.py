@@ -216,7 +216,8 @@ class _Training:
             bundle = self.run_dir / "bundle"
             meta = bundle_meta(self.plan, self.federation, fusion, outcome, config_hash(config))
             write_bundle(bundle, fusion.fused, meta, owner.read_arrays(SHARED_MODEL) or {})
-            write_predictions(self.run_dir / "predictions.parquet", fusion, self.plan.tasks, owner)
+            models = results.compared_models(fusion, compared)
+            write_predictions(self.run_dir / "predictions.parquet", fusion, models, self.plan.tasks, owner)
         with self.clock.stage("register"):
             version = run.log_model(bundle, self.register and self.parent is None)
         report = self._report(fusion, tasks, outcome, run)

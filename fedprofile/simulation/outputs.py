@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedprofile.data.federation import Federation
-from fedprofile.label_owner.evaluate import Fusion
+from fedprofile.label_owner.evaluate import Fusion, Probabilities
 from fedprofile.node.home import NodeHome
 from fedprofile.types import RunPlan, Task
 
@@ -29,8 +30,13 @@ def bundle_meta(
     }
 
 
-def write_predictions(path: Path, fusion: Fusion, tasks: tuple[Task, ...], owner: NodeHome) -> None:
-    """Test customers only, by a pseudonym that only the label owner's secret can link to an id."""
+def write_predictions(
+    path: Path, fusion: Fusion, models: Mapping[str, Probabilities], tasks: tuple[Task, ...], owner: NodeHome
+) -> None:
+    """Test customers only, by a pseudonym that only the label owner's secret can link to an id.
+
+    Columns: ``covered`` (the score sum was used), ``<task>.label`` (-1 = unknown), ``<task>.<model>.p<k>``.
+    """
     import polars as pl
 
     test = np.flatnonzero(fusion.data.test)
@@ -40,9 +46,10 @@ def write_predictions(path: Path, fusion: Fusion, tasks: tuple[Task, ...], owner
             hashlib.blake2b(str(i).encode(), key=key, digest_size=16).hexdigest() for i in fusion.data.table.ids[test]
         ]
     }
+    columns["covered"] = (fusion.data.known[test] != 0).any(1)
     for task in tasks:
         columns[f"{task.name}.label"] = fusion.data.labels[task.name][test]
-        for source, p in (("federated", fusion.federated), ("bank_alone", fusion.bank_alone)):
+        for model, p in models.items():
             for k in range(task.classes):
-                columns[f"{task.name}.{source}.p{k}"] = p[task.name][test, k]
+                columns[f"{task.name}.{model}.p{k}"] = p[task.name][test, k]
     pl.DataFrame(columns).write_parquet(path)

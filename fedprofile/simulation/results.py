@@ -15,6 +15,7 @@ from fedprofile.simulation.baselines import Baselines
 from fedprofile.types import MISSING_LABEL, Task
 
 SKIPPED = "baselines=none skipped it"
+NO_GAIN = "baselines.gain_by_partner=false skipped it"
 NOISE = "the gap between bank alone and the better pooled model is below .01 AUC, within noise"
 
 
@@ -29,7 +30,7 @@ def _judge(task: Task, fusion: Fusion, baselines: Baselines | None, draws: int, 
     name, labels = task.name, fusion.data.labels[task.name]
     test = fusion.data.test & (labels != MISSING_LABEL)
     y = labels[test]
-    every = _models(fusion, baselines)
+    every = compared_models(fusion, baselines)
     found = {model: p[name][test] for model, p in every.items()}
     intervals = metrics.bootstrap(y, found, draws, seed)
     models: dict[str, Any] = dict.fromkeys(
@@ -48,9 +49,7 @@ def _judge(task: Task, fusion: Fusion, baselines: Baselines | None, draws: int, 
         "levels": _levels(task),
         "test_customers": int(test.sum()),
         "models": models,
-        "reasons": {}
-        if baselines
-        else dict.fromkeys([*(m for m in models if models[m] is None), "gain_by_partner"], SKIPPED),
+        "reasons": _reasons(models, baselines),
         "gap_closed": closed,
         "gap_closed_reason": None if closed is not None else (NOISE if baselines else SKIPPED),
         "best_pooled": best,
@@ -62,7 +61,14 @@ def _judge(task: Task, fusion: Fusion, baselines: Baselines | None, draws: int, 
     }
 
 
-def _models(fusion: Fusion, baselines: Baselines | None) -> dict[str, Probabilities]:
+def _reasons(models: Mapping[str, Any], baselines: Baselines | None) -> dict[str, str]:
+    if baselines is None:
+        return dict.fromkeys([*(m for m in models if models[m] is None), "gain_by_partner"], SKIPPED)
+    return {} if baselines.without else {"gain_by_partner": NO_GAIN}
+
+
+def compared_models(fusion: Fusion, baselines: Baselines | None) -> dict[str, Probabilities]:
+    """Probabilities (n, K) by model and task, of all the label owner's customers."""
     found = {"bank_alone": fusion.bank_alone, "federated": fusion.federated}
     if baselines is not None:
         found |= {
@@ -107,7 +113,7 @@ def _gain_by_partner(
     draws: int,
     seed: int,
 ) -> dict[str, Any] | None:
-    if baselines is None:
+    if baselines is None or not baselines.without:
         return None
     gains = {}
     for role, without in baselines.without.items():

@@ -1,0 +1,197 @@
+"""What an outsider may find in the bytes that nodes send: ``audit`` accounts for every one of them.
+
+Each message is compared with a script that follows from the job alone: which replies a party gives, in which order,
+with which body, which fps1 messages as parts and how long each is. What is left are keys, signatures, sealed labels
+and masked vectors, and those must look random and hold nothing that ``wire_secrets`` finds in the nodes' homes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flwr.common.serde import message_from_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from wire_secrets import check_masked, check_random, check_secrets
+
+from fedprofile.aggregation import (
+    counts_layout, delta_layout, gain_layout, role_takes_trunk, round_clip, score_layout, shared_roles, update_layout,
+)  # fmt: skip
+from fedprofile.coordinator.job import Job
+from fedprofile.messages import MAX_BODY, UPWARD, Envelope
+from fedprofile.models.features import FeatureMap
+from fedprofile.models.layout import encoder_shapes, shared_shapes
+from fedprofile.node.party import SIGNED_RELEASE
+from fedprofile.privacy.sealing import SEAL_OVERHEAD
+from fedprofile.secagg.identity import verify
+from fedprofile.secagg.keys import commitment
+from fedprofile.secagg.messages import EXACT_SIZE, KeyAd, KeyBundle, KeyOpen, Upload, expected_upload_size
+from fedprofile.secagg.server import ServerSession
+from fedprofile.secagg.wire import SIGNATURE, ZERO_HASH, wire_order
+from fedprofile.types import Layout, RoundId
+
+Captured = Sequence[tuple[str, bytes]]
+CONTROL = {"identity", "ready", "labels-stored", "bins-stored", "opened", "finished"}
+FRAME = 512
+"""More than Flower's own framing of one message."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One reply that a party owes: its type, and, for uploads, the sum and layout of each part."""
+
+    type: str
+    sums: tuple[tuple[RoundId, Layout], ...] = ()
+
+
+@dataclass
+class Seen:
+    """Masked vectors by sum and party, in the order sent; handshake messages by party; all raw bytes."""
+
+    vectors: dict[RoundId, dict[str, bytes]] = field(default_factory=dict)
+    layouts: dict[RoundId, Layout] = field(default_factory=dict)
+    heads: dict[RoundId, bytes] = field(default_factory=dict)
+    ads: dict[str, KeyAd] = field(default_factory=dict)
+    opens: dict[str, KeyOpen] = field(default_factory=dict)
+    sealed: list[tuple[str, bytes]] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
+
+
+def audit(captured: Captured, job: Job, homes: Mapping[str, Path]) -> None:
+    """Raises AssertionError at the first byte that a whole, undisturbed run should not have sent."""
+    scripts = {party: list(_script(job, homes, party)) for party in homes}
+    at, seen = dict.fromkeys(homes, 0), Seen()
+    for party, data in captured:
+        envelope = _flower(party, data, homes)
+        assert at[party] < len(scripts[party]), f"{party} sent more than its script"
+        step = scripts[party][at[party]]
+        at[party] += 1
+        assert envelope.type == step.type, f"{party} sent {envelope.type} instead of {step.type}"
+        _check(party, envelope, step, job, homes, seen)
+        seen.raw.append(data)
+    _check_handshake(job, seen)
+    check_secrets(b"".join(seen.raw), homes, job)
+    for party, sealed in seen.sealed:
+        check_random(sealed, f"labels sealed to {party}")
+    check_masked(seen.vectors, seen.layouts, homes)
+    assert all(at[p] == len(scripts[p]) for p in homes), "the run is not whole: some replies are missing"
+
+
+def _flower(party: str, data: bytes, homes: Mapping[str, Path]) -> Envelope:
+    """Flower's message around one envelope: nothing but routing, and exactly one record with one value."""
+    proto = ProtoMessage.FromString(data)
+    proto.DiscardUnknownFields()
+    assert proto.SerializeToString() == data, "the Flower message holds fields of its own"
+    meta = proto.metadata
+    known = {"run_id", "message_id", "src_node_id", "dst_node_id", "reply_to_message_id", "ttl", "message_type",
+             "created_at", "dst_task_id"}  # fmt: skip
+    extra = {name.name for name, _ in meta.ListFields()} - known
+    assert not extra, f"the metadata holds more than routing: {sorted(extra)}"
+    assert meta.src_node_id == 2 + list(homes).index(party), "sent in the name of another node"
+    assert (meta.run_id, meta.dst_node_id, meta.dst_task_id, meta.message_type) == (1, 1, 1, "query"), "other routing"
+    assert meta.message_id == message_from_proto(proto).object_id, "the message id is not the content's hash"
+    assert len(bytes.fromhex(meta.reply_to_message_id)) == 32, "reply_to is no message id"
+    assert 0 < meta.ttl <= 600, "ttl out of range"
+    assert not proto.HasField("error"), "a Flower error crossed"
+    (item,) = proto.content.items or [None]
+    assert item.key == "fedprofile", "another record"
+    assert item.WhichOneof("value") == "config_record", "not a ConfigRecord"
+    entries = item.config_record.items
+    assert [e.key for e in entries] == ["envelope"], "a ConfigRecord with more than the envelope"
+    assert entries[0].value.WhichOneof("value") == "bytes", "the envelope is not bytes"
+    raw = entries[0].value.bytes
+    envelope = Envelope.decode(raw)
+    assert envelope.encode() == raw, "the envelope is not canonical"
+    assert envelope.type in UPWARD, f"{envelope.type} may not leave a node"
+    if envelope.type in CONTROL:
+        assert len(raw) <= MAX_BODY, "a control message above 4 KiB"
+    assert len(data) <= len(raw) + FRAME, "Flower's framing is too large"
+    return envelope
+
+
+def _script(job: Job, homes: Mapping[str, Path], party: str) -> Iterator[Step]:
+    """The replies of one party in one undisturbed run."""
+    plan, roster, everyone = job.plan, job.roster, len(job.roster.parties)
+    role, owner, last = roster.party(party).role, party == roster.label_owner, job.plan.learning.rounds
+    shares = plan.learning.share != "none" and role in shared_roles(roster)
+    members = len(roster.members(role))
+    yield from map(Step, ("identity", "approval", "key-ad", "key-open", "ready"))
+    yield from map(Step, ("labels", "labels-stored") if owner else ("labels-stored",))
+    if shares:
+        yield Step("uploads", ((RoundId(plan.run_id, "stats", role, 0), counts_layout(plan.schemas[role], members)),))
+        yield Step("bins-stored")
+    trunk = shared_shapes(plan.tasks, plan.learning)
+    for t in range(1, last + 1):
+        shapes = trunk if plan.learning.share == "all" else {}
+        sums = [(RoundId(plan.run_id, "update", "", t), update_layout(shapes, plan.learning, plan.tasks, t, everyone))]
+        if shares:
+            width = FeatureMap.from_json(json.loads((homes[party] / "run" / "features.json").read_text())).width
+            inside = encoder_shapes(width, plan.learning) | (trunk if role_takes_trunk(plan.learning) else {})
+            layout = delta_layout(inside, round_clip(plan.learning, t), members)
+            sums.append((RoundId(plan.run_id, "role", role, t), layout))
+        yield Step("uploads", tuple(sums))
+    yield Step("uploads", ((RoundId(plan.run_id, "stats", "", last + 1), gain_layout(plan.tasks)),))
+    if owner:
+        yield Step("opened")
+    else:
+        id = RoundId(plan.run_id, "score", "", last + 2, opener=roster.label_owner)
+        yield Step("uploads", ((id, score_layout(plan.spine_size, sum(t.outputs for t in plan.tasks))),))
+    yield Step("finished")
+
+
+def _check(party: str, envelope: Envelope, step: Step, job: Job, homes: Mapping[str, Path], seen: Seen) -> None:
+    """Body and parts of one reply against its step."""
+    bodies = {"identity": {"party": party}, "approval": {"plan": job.plan.hash.hex()}}
+    assert envelope.body == bodies.get(envelope.type, {}), f"the body of {envelope.type} holds more than it should"
+    owed = {"approval": 1, "key-ad": 1, "key-open": 1, "labels": len(homes), "uploads": len(step.sums)}
+    assert len(envelope.parts) == owed.get(envelope.type, 0), f"{envelope.type} has more or fewer parts than it should"
+    key = job.roster.party(party).sign_pk
+    if envelope.type == "approval":
+        assert len(envelope.parts[0]) == SIGNATURE, "an approval is one signature"
+        verify(key, "approval", job.plan.hash, envelope.parts[0])
+    for kind, message, into in (("key-ad", KeyAd, seen.ads), ("key-open", KeyOpen, seen.opens)):
+        if envelope.type == kind:
+            assert len(envelope.parts[0]) == EXACT_SIZE[message.TYPE], f"{kind} of another size"
+            into[party] = decoded = message.decode(envelope.parts[0], job.roster)
+            assert (decoded.party, decoded.run_id) == (party, job.plan.run_id), f"{kind} of another party or run"
+            decoded.verify(job.roster)
+    if envelope.type == "labels":
+        for to, part in zip(homes, envelope.parts, strict=True):
+            plain = (homes[to] / "run" / "release.bin").stat().st_size
+            assert len(part) == plain + SEAL_OVERHEAD + SIGNATURE, f"labels for {to} of another size than sealed ones"
+            verify(key, SIGNED_RELEASE, part[:-SIGNATURE], part[-SIGNATURE:])
+            seen.sealed.append((to, part[:-SIGNATURE]))
+    for (id, layout), part in zip(step.sums, envelope.parts if step.sums else (), strict=True):
+        _check_upload(party, part, id, layout, job, seen)
+
+
+def _check_upload(party: str, part: bytes, id: RoundId, layout: Layout, job: Job, seen: Seen) -> None:
+    assert len(part) == expected_upload_size(layout), f"an upload of {id.kind} of another size than its layout"
+    upload = Upload.decode(part, job.roster)
+    assert upload.encode() == part, "the upload is not canonical"
+    assert (upload.id, upload.party) == (id, party), "an upload to another sum"
+    public = (ZERO_HASH, job.plan.spine_hash, job.plan.hash, 0)
+    assert (upload.audit_head, upload.spine_hash, upload.bundle_hash, upload.epoch) == public, "other public fields"
+    assert upload.h == seen.heads.setdefault(id, upload.h), "H differs inside one cohort"
+    upload.verify(job.roster)
+    seen.layouts[id] = layout
+    seen.vectors.setdefault(id, {})[party] = bytes(upload.y)
+
+
+def _check_handshake(job: Job, seen: Seen) -> None:
+    """Hashes are of what they should be of, and nonces open commitments: no room for anything else."""
+    everyone = tuple(p.id for p in job.roster.parties)
+    session = ServerSession(job.plan.run_id, job.roster, job.policy, everyone, job.profile, setup=0)
+    request = session.setup_request(0 if shared_roles(job.roster) else 1)
+    assert {ad.setup_hash for ad in seen.ads.values()} <= {hashlib.sha256(request).digest()}, "another set-up"
+    bundle = KeyBundle(tuple(seen.ads[p] for p in wire_order(tuple(seen.ads))))
+    for party, opened in seen.opens.items():
+        assert opened.bundle_hash == hashlib.sha256(bundle.encode()).digest(), "another key bundle"
+        assert commitment(opened.nonce) == seen.ads[party].commit, "the nonce does not open the commitment"
+    keys = [k for ad in seen.ads.values() for k in (ad.pk_mask, ad.pk_enc, ad.commit)]
+    assert len(set(keys)) == len(keys), "a key or commitment twice"
+    assert math.prod(map(len, keys)) == 32 ** len(keys), "a key of another size"

@@ -51,7 +51,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	touch $(READY)
 
 # Prints the first interpreter that fits, or says on stderr how to get one.
-CANDIDATES := $(or $(PYTHON),python3.12 python3.13 python3.11 python3 python)
+CANDIDATES := $(or $(PYTHON),python3 python3.11 python3.12 python3.13 python)
 define find_python
 lacking=
 for python in $(CANDIDATES); do

@@ -57,8 +57,8 @@ def role_takes_trunk(plan: LearningPlan) -> bool:
 
 
 def delta_layout(shapes: Mapping[str, tuple[int, ...]], clip: float, members: int) -> Layout:
-    """Deltas of the named tensors in Z_2^16."""
-    return Layout(tuple(Segment.fitted(n, s, 16, clip, members) for n, s in shapes.items()))
+    """Deltas of the named tensors in Z_2^16, by name: every party must arrive at the same order."""
+    return Layout(tuple(Segment.fitted(n, s, 16, clip, members) for n, s in sorted(shapes.items())))
 
 
 def update_layout(

@@ -195,7 +195,8 @@ class Policy:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Policy:
-        return Policy(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return Policy(**fields)
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,11 @@ class World:
 
     def restart(self, party: str) -> Any:
         """A new process of the node, as far as its home can tell."""
+        import torch
+
         from fedprofile.label_owner.party import open_node
 
+        torch.set_num_threads(1)  # as a node's own process does
         self.nodes[party] = open_node(self.root / "nodes" / party)
         return self.nodes[party]
 
@@ -89,8 +92,8 @@ def build(root: Path, config: Config, parties: tuple[str, ...]) -> World:
     dealt = nodes.deal(federation, config.members, config.federation.overlap)
     alignment = nodes.align(dealt, federation.digest, plan.views_needed(config))
     plan.check_federation(config, federation, dealt, alignment)
-    secrets = config.federation.secrets
-    made = homes.make_homes(root / "nodes", federation, dealt, alignment, secrets, config.federation.consent)
+    modes = (config.federation.secrets, config.federation.consent, config.secure.profile)
+    made = homes.make_homes(root / "nodes", federation, dealt, alignment, *modes)
     homes.give_labels(made[federation.label_owner], federation, alignment, config.data.fold)
     roster, policy = homes.make_roster(made, federation.label_owner), plan.make_policy(config, federation)
     homes.pin(made, roster, policy)
@@ -107,13 +110,6 @@ def tiny(**learning: Any) -> Config:
     for name, value in learning.items():
         setattr(config.learning, name, value)
     return config
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    import torch
-
-    torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -169,6 +165,42 @@ def finished(_finished, tmp_path) -> tuple[World, Any]:
     """``world`` after its whole run, and the coordinator's Outcome."""
     world, outcome = _finished
     return _copy(world, tmp_path / "finished"), outcome
+
+
+@pytest.fixture(scope="session")
+def _ready(tmp_path_factory, _built):
+    made: dict[int, tuple[World, dict[str, bytes]]] = {}
+
+    def get(members: int) -> tuple[World, dict[str, bytes]]:
+        if members not in made:
+            world = _copy(_built(members), tmp_path_factory.mktemp(f"ready{members}") / "world")
+            made[members] = world, world.drive(until="round", times=1 if members == 1 else 3)
+        return made[members]
+
+    return get
+
+
+@pytest.fixture
+def ready(_ready, tmp_path) -> tuple[World, dict[str, bytes]]:
+    """``world`` with keys agreed and labels released, and the requests of round 1, not yet asked."""
+    world, requests = _ready(1)
+    return _copy(world, tmp_path / "ready"), requests
+
+
+@pytest.fixture
+def roles_ready(_ready, tmp_path) -> tuple[World, dict[str, bytes]]:
+    """The same for ``roles``, with shared bins."""
+    world, requests = _ready(3)
+    return _copy(world, tmp_path / "roles_ready"), requests
+
+
+@pytest.fixture(scope="session")
+def fused(_finished):
+    """The fusion of ``finished`` at the bank, linear parts only; read only."""
+    from fedprofile.label_owner.evaluate import fuse
+
+    world, _ = _finished
+    return fuse(world.home("bank"), world.job.plan, world.job.roster, 0.0, ["linear"])
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("output", type=Path, metavar="OUT", help="CSV or Parquet to write")
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
-    parser.set_defaults(handler=score)
+    parser.set_defaults(run=score)
 
 
 def score(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from fedprofile.secagg.setup_messages import Profile
 from fedprofile.types import Policy, Roster, RunPlan
 
 
@@ -15,7 +16,7 @@ class Job:
     plan: RunPlan
     roster: Roster
     policy: Policy
-    profile: str
+    profile: Profile
 
     def to_json(self) -> str:
         body = {

@@ -248,8 +248,9 @@ class _Run:
         return opened
 
     def _request(self, round_id: RoundId, cohort: tuple[str, ...], layout: Layout, model: bytes) -> bytes:
-        hashes = {"spine_hash": self.plan.spine_hash, "bundle_hash": self.plan.hash}
-        return self.session.round(round_id, cohort, layout, model, **hashes)
+        return self.session.round(
+            round_id, cohort, layout, model, spine_hash=self.plan.spine_hash, bundle_hash=self.plan.hash
+        )
 
     def _opened(self, kind: Kind, scope: str, cohort: tuple[str, ...], opener: str) -> None:
         """Book what an opening hid; equal openings are counted."""

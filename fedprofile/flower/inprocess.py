@@ -88,7 +88,7 @@ class InProcessGrid(Grid):
         except Exception as error:  # as a SuperNode does, but never with the exception's text
             reply = Message(Error(_CLIENT_APP_RAISED, type(error).__name__), reply_to=message)
         reply.metadata.__dict__["_message_id"] = reply.object_id
-        answer = message_to_proto(reply).SerializeToString()
+        answer: bytes = message_to_proto(reply).SerializeToString()
         if self._tap is not None:
             self._tap(self._names[node], answer)
         return answer

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
@@ -25,7 +26,7 @@ def run_on_ray(
     index = job / "homes.json"
     index.write_text(json.dumps([str(h) for h in homes.values()]))
     settings = {HOMES: str(index), JOB: str(job), "RAY_USAGE_STATS_ENABLED": "0", "FLWR_TELEMETRY_ENABLED": "0"}
-    backend = {
+    backend: Any = {
         "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
         "init_args": {"num_cpus": workers, "runtime_env": {"env_vars": settings}, "include_dashboard": False},
     }

@@ -18,6 +18,7 @@ def unpack(message: Message) -> bytes:
     """Raises RemoteProtocolError("bad_record") for any other content."""
     content = message.content
     record = content.config_records.get(RECORD)
-    if len(content) != 1 or record is None or list(record) != [KEY] or not isinstance(record[KEY], bytes):
+    value = record[KEY] if record is not None and list(record) == [KEY] else None
+    if len(content) != 1 or not isinstance(value, bytes):
         raise RemoteProtocolError("bad_record", "a fedprofile message holds exactly one envelope")
-    return bytes(record[KEY])
+    return value

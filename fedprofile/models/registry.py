@@ -37,7 +37,7 @@ def resolve(kind: PluginKind, name: str) -> Any:
     if name not in choices:
         near = get_close_matches(name, choices, n=3, cutoff=0.0)
         raise ConfigError(
-            f"learning.{kind[:-1]}", f"no {kind[:-1]} is registered as {name!r}", f"Use one of: {', '.join(near)}."
+            f"model.{kind[:-1]}", f"no {kind[:-1]} is registered as {name!r}", f"Use one of: {', '.join(near)}."
         )
     return choices[name].load()
 

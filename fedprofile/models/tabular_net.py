@@ -17,6 +17,7 @@ from fedprofile.errors import TrainingDiverged
 from fedprofile.models.blending import log_loss
 from fedprofile.models.heads import corrected_loss, probabilities
 from fedprofile.models.net import DropoutPool, NetShape, ProfileNet, initialise, load_weights, weights
+from fedprofile.models.optimiser import AdamW, flatten
 from fedprofile.types import Task, Weights
 
 Array = npt.NDArray[Any]
@@ -100,19 +101,18 @@ def fit_network(
     initialise(net, seed, "tabular")
     generator = torch.Generator().manual_seed(seed)
     pool = DropoutPool(generator, SHAPE.dropout)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=LR, weight_decay=DECAY, fused=True)
+    optimiser = AdamW(*flatten(net), DECAY)
     inputs, targets = torch.from_numpy(x), {t.name: torch.from_numpy(labels[t.name]) for t in tasks}
     judge = _Judge(tasks, inputs[valid], {t.name: labels[t.name][valid] for t in tasks})
     batches = _batches(torch.from_numpy(rows), generator)
     for step in range(1, steps + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = LR * min(1, step / WARM_UP) * (1 + math.cos(math.pi * (step - 1) / steps)) / 2
+        rate = LR * min(1, step / WARM_UP) * (1 + math.cos(math.pi * (step - 1) / steps)) / 2
         at = next(batches)
         batch = _hide_views(inputs[at], view_columns, view_dropout, generator)
         loss = corrected_loss(net(batch[None], pool), {t: y[at][None] for t, y in targets.items()}, {}, tasks)
         optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimiser.step(rate)
         if step == steps or (step >= JUDGE_FROM and step % JUDGE_EVERY == 0):
             if not torch.isfinite(loss):
                 raise TrainingDiverged("label owner", "tabular network", step)

@@ -123,7 +123,7 @@ class NodeHome:
     def write_arrays(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         from safetensors.numpy import save
 
-        self.write(name, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+        self.write(name, save({k: np.asarray(v, order="C") for k, v in arrays.items()}))
 
     def read_arrays(self, name: str) -> Arrays | None:
         from safetensors.numpy import load

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,8 +96,9 @@ def _weigh(run: NodeRun, session: ClientSession, request: Round, models: tuple[b
 
 def _score(run: NodeRun, session: ClientSession, request: Round) -> tuple[bytes, ...]:
     _same_layout(request, score_layout(run.plan.spine_size, sum(t.outputs for t in run.plan.tasks)))
-    means = {str(task): float(value) for task, value in _json(request).items()}
-    if set(means) != {t.name for t in run.plan.tasks}:
+    means = _json(request)
+    numbers = all(isinstance(v, float) and np.isfinite(v) for v in means.values())
+    if set(means) != {t.name for t in run.plan.tasks} or not numbers:
         raise RemoteProtocolError("bad_request", "the mean gains do not fit the plan's tasks")
     return (session.contribute(request, run.scores(means)),)
 
@@ -115,7 +117,7 @@ def _same_layout(request: Round, expected: Layout) -> None:
         raise RemoteProtocolError("wrong_layout", "the request's layout is not the one the plan implies")
 
 
-def _json(request: Round) -> dict[str, object]:
+def _json(request: Round) -> dict[str, Any]:
     try:
         body = json.loads(request.model)
     except ValueError:
@@ -125,7 +127,7 @@ def _json(request: Round) -> dict[str, object]:
     return body
 
 
-def tensors(data: bytes) -> dict[str, npt.NDArray[np.float64]]:
+def tensors(data: bytes) -> dict[str, npt.NDArray[Any]]:
     """Raises RemoteProtocolError("bad_model") for bytes that are no safetensors."""
     try:
         return load(data)
@@ -139,7 +141,8 @@ def _weights(data: bytes, shapes: Shapes) -> Weights:
             raise RemoteProtocolError("bad_model", "weights that the plan does not share")
         return {}
     weights = tensors(data)
-    fits = {n: (w.shape, w.dtype) for n, w in weights.items()} == {n: (s, np.float32) for n, s in shapes.items()}
+    expected = {n: (s, np.dtype(np.float32)) for n, s in shapes.items()}
+    fits = {n: (w.shape, w.dtype) for n, w in weights.items()} == expected
     if not fits or not all(np.isfinite(w).all() for w in weights.values()):
         raise RemoteProtocolError("bad_model", "the weights do not fit the plan's architecture")
     return {n: weights[n] for n in shapes}

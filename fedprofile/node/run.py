@@ -16,7 +16,7 @@ from fedprofile.models.features import FeatureMap, fit_features
 from fedprofile.models.grid import features_from_counts, grid_counts
 from fedprofile.models.layout import encoder_shapes, initial_weights, shared_shapes
 from fedprofile.models.learner import LocalLearner
-from fedprofile.node.home import NodeHome
+from fedprofile.node.home import Arrays, NodeHome
 from fedprofile.node.randomness import ByteSource, keystream_source
 from fedprofile.node.scoring import place, weigh
 from fedprofile.node.source import read_permitted
@@ -141,9 +141,11 @@ class NodeRun:
         learner.load(shared, initial_weights(encoder_shapes(features.width, plan), self.plan.seed, f"role/{self.role}"))
         return learner
 
-    def _flips(self) -> dict[str, npt.NDArray[np.float64] | None]:
+    def _flips(self) -> dict[str, npt.NDArray[np.float32] | None]:
         eps = self.plan.label_eps
-        return {t.name: None if eps is None else flip_matrix(t.classes, eps) for t in self.plan.tasks}
+        return {
+            t.name: None if eps is None else flip_matrix(t.classes, eps).astype(np.float32) for t in self.plan.tasks
+        }
 
     def _priors(self) -> dict[str, npt.NDArray[np.float64]]:
         return {t.name: np.array(self._release.priors[t.name]) for t in self.plan.tasks}
@@ -165,7 +167,8 @@ class NodeRun:
             released, train = self.released()
             fold = cross_fit_fold(self.table.ids, self.plan.learning.replicas)
             terms = (self.plan.tasks, self._flips(), self._priors(), self.plan.seed)
-            log_odds = (log_odds + partner_log_odds(self.table, released, fold, train, *terms)) / 2
+            trees = partner_log_odds(self.table, released, fold, train, *terms)
+            log_odds = ((log_odds + trees) / 2).astype(np.float32)
         return log_odds, learner.gains(log_odds)
 
     @property
@@ -207,5 +210,5 @@ def read_spine(home: NodeHome) -> Spine:
 def write_spine(home: NodeHome, spine: Spine) -> None:
     from safetensors.numpy import save_file
 
-    arrays = {"rows": spine.rows, "slots": spine.slots, "enough": spine.enough.astype(np.uint8)}
+    arrays: Arrays = {"rows": spine.rows, "slots": spine.slots, "enough": spine.enough.astype(np.uint8)}
     save_file(arrays, home.path / "spine.safetensors", metadata={"size": str(spine.size), "hash": spine.hash.hex()})

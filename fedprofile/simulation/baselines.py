@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,20 +53,36 @@ def compute(
     """All baselines; what does not depend on the run's own scores is cached by data, split, seed and settings."""
     data, seed = fusion.data, plan.seed
     base = [federation.digest.hex(), config.data.fold, seed, 1]
-    pooled = _cached(cache, ["pooled", *base], lambda: _pooled(federation, data, plan, seed))
-    runs = [NodeRun(homes[p.id], plan, roster) for p in roster.parties]
     key = ["members", *base, plan.basis.hex(), list(config.fusion.parts), config.fusion.view_dropout]
-    alone = _cached(cache, key, lambda: {"alone": _fused(config, fusion, _members_alone(runs, plan))})
-    scores = {run.me: _kept_scores(run) for run in runs if not run.is_owner}
-    without = {}
-    for column, role in enumerate(data.roles if config.baselines.gain_by_partner else ()):
-        sums, known = fusion.sums.copy(), data.known.copy()
-        for run in runs:
-            if run.role == role:
-                sums -= scores[run.me][runs[0].spine.slots]
-        known[:, column] = 0
-        without[role] = _fused(config, fusion, sums, known)
-    return Baselines(pooled["network"], pooled["gbdt"], alone["alone"], without)
+    runs = [NodeRun(homes[p.id], plan, roster) for p in roster.parties]
+
+    def alone() -> dict[str, Probabilities]:
+        return {"alone": _fused(config, fusion, _members_alone(runs, plan))}
+
+    # lightgbm and torch leave the interpreter alone while they compute, so threads use all cores without a copy
+    with ThreadPoolExecutor(os.cpu_count(), initializer=_one_thread) as pool:
+        members = pool.submit(_cached, cache, key, alone)
+        pooled = pool.submit(_cached, cache, ["pooled", *base], lambda: _pooled(federation, data, plan, seed))
+        roles = data.roles if config.baselines.gain_by_partner else ()
+        without = {role: pool.submit(_fused, config, fusion, *_without(runs, fusion, role)) for role in roles}
+        together, apart = pooled.result(), members.result()["alone"]
+        return Baselines(together["network"], together["gbdt"], apart, {r: w.result() for r, w in without.items()})
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _without(runs: list[NodeRun], fusion: Fusion, role: str) -> tuple[Sums, Sums]:
+    """Sums and presence as if a role had not taken part."""
+    sums, known = fusion.sums.copy(), fusion.data.known.copy()
+    for run in runs:
+        if run.role == role:
+            sums -= run.placed_scores()[runs[0].spine.slots].astype(np.float32)
+    known[:, fusion.data.roles.index(role)] = 0
+    return sums, known
 
 
 def _pooled(federation: Federation, data: OwnerData, plan: RunPlan, seed: int) -> dict[str, Probabilities]:
@@ -80,7 +99,7 @@ def pool(federation: Federation, ids: npt.NDArray[np.str_]) -> Table:
         rows = np.array([row_of.get(str(i), -1) for i in ids])
         for name, values in table.columns.items():
             key = f"{party}.{name}"
-            absent: object = None if name in table.categorical else np.nan
+            absent: Any = None if name in table.categorical else np.nan
             columns[key] = np.where(rows >= 0, values[rows], absent).astype(values.dtype)
             if name in table.categorical:
                 categorical.add(key)
@@ -106,11 +125,6 @@ def _members_alone(runs: list[NodeRun], plan: RunPlan) -> Sums:
         if not run.is_owner:
             total += place(weigh(log_odds[run.me], gains[run.me], means, plan.tasks), run.spine)
     return total[runs[0].spine.slots].astype(np.float32)
-
-
-def _kept_scores(run: NodeRun) -> Sums:
-    """(size, C) float scores of one node as they went into the sum, before rounding."""
-    return run.placed_scores().astype(np.float32)
 
 
 def _fused(config: Config, fusion: Fusion, sums: Sums, known: npt.NDArray[np.float32] | None = None) -> Probabilities:

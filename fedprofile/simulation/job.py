@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedprofile.config.compose import compose, config_hash, read, resolved
+from fedprofile.config.checks import validate
+from fedprofile.config.compose import compose, config_hash, read, resolved, save
 from fedprofile.config.folder import fresh, home, refuse_used
 from fedprofile.config.schema import Config
 from fedprofile.coordinator.job import Job
@@ -21,6 +22,7 @@ from fedprofile.data.sources import open_source
 from fedprofile.errors import FedprofileError, UsageError
 from fedprofile.mlflow_io.tracking import NullRun, TrackingRun, default_uri, open_parent
 from fedprofile.node.home import NodeHome
+from fedprofile.secagg.setup_messages import Profile
 from fedprofile.simulation.homes import give_labels, is_simulated, make_homes, make_roster, pin, write_job
 from fedprofile.simulation.nodes import align, deal
 from fedprofile.simulation.plan import check_federation, make_plan, make_policy, views_needed
@@ -74,6 +76,7 @@ def train(
             raise UsageError(f"the run in {run_dir} is finished", "Start a new one, or read its report.html.")
         return _Training(read(run_dir), run_dir, observe, parent, register, resumed=True).go()
     chosen = config if isinstance(config, Config) else compose(list(config or ()))
+    validate(chosen)
     run_dir = Path(chosen.run.dir).absolute() if chosen.run.dir else fresh()
     refuse_used(run_dir)
     return _Training(chosen, run_dir, observe, parent, register, resumed=False).go()
@@ -126,7 +129,7 @@ class _Training:
             return
         alignment = align(self.nodes, spine_secret, views_needed(self.config))
         check_federation(self.config, self.federation, self.nodes, alignment)
-        self.run_dir.mkdir(parents=True, exist_ok=True)
+        save(self.config, self.run_dir)
         modes = (secrets, self.config.federation.consent, self.config.secure.profile)
         self.homes = make_homes(self.run_dir / "nodes", self.federation, self.nodes, alignment, *modes)
         give_labels(self.homes[self.federation.label_owner], self.federation, alignment, self.config.data.fold)
@@ -135,7 +138,8 @@ class _Training:
         pin(self.homes, self.roster, policy)
         run_id = None if is_simulated(secrets) else os.urandom(32)
         self.plan = make_plan(self.config, self.federation, self.nodes, alignment, self.roster, policy, run_id)
-        write_job(self.job_dir, Job(self.plan, self.roster, policy, self.config.secure.profile))
+        profile: Profile = "none" if self.config.secure.profile == "none" else "strict"
+        write_job(self.job_dir, Job(self.plan, self.roster, policy, profile))
 
     @contextmanager
     def _tracking(self) -> Iterator[TrackingRun | NullRun]:

@@ -1,11 +1,10 @@
-"""A small federation on disk: a role of three members, a role of one, a bank; and the wire audit beside this file."""
+"""A small federation on disk: a role of three members, a role of one, a bank."""
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -15,6 +14,10 @@ from fedprofile.data.example import example
 from fedprofile.simulation.homes import give_labels, make_homes, make_roster, pin, write_job
 from fedprofile.simulation.nodes import SimulatedNode, align, deal
 from fedprofile.simulation.plan import check_federation, make_plan, make_policy, views_needed
+
+# Test modules share wire_audit and wire_secrets, which pytest's importlib mode does not put on the path.
+sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("wire_audit", "wire_secrets")
 
 SETTINGS = (
     "data=folder", "data.root=.", "privacy.min_release=30", "learning.rounds=2", "learning.steps=3",
@@ -39,7 +42,8 @@ def small_federation(root: Path, *settings: str) -> Federated:
     nodes = [*shops, SimulatedNode("tax", "tax", federation.tables["tax"])]
     alignment = align(nodes, federation.digest, views_needed(config))
     check_federation(config, federation, nodes, alignment)
-    homes = make_homes(root / "nodes", federation, nodes, alignment, "simulated", "simulated")
+    modes = ("simulated", "simulated", config.secure.profile)
+    homes = make_homes(root / "nodes", federation, nodes, alignment, *modes)
     give_labels(homes["bank"], federation, alignment, config.data.fold)
     roster, policy = make_roster(homes, "bank"), make_policy(config, federation)
     pin(homes, roster, policy)
@@ -49,16 +53,7 @@ def small_federation(root: Path, *settings: str) -> Federated:
     return Federated(job, root / "job", {party: home.path for party, home in homes.items()})
 
 
-@pytest.fixture
-def make_small():
-    """``small_federation(root, *settings)``."""
-    return small_federation
-
-
 @pytest.fixture(scope="session")
-def wire() -> ModuleType:
-    """tests/flower/wire_audit.py: test modules cannot import each other in pytest's importlib mode."""
-    spec = importlib.util.spec_from_file_location("wire_audit", Path(__file__).with_name("wire_audit.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def small():
+    """``small(root, *settings)`` makes a ``Federated``."""
+    return small_federation

@@ -63,13 +63,11 @@ class Seen:
 
 def audit(captured: Captured, job: Job, homes: Mapping[str, Path]) -> None:
     """Raises AssertionError at the first byte that a whole, undisturbed run should not have sent."""
-    scripts = {party: list(_script(job, homes, party)) for party in homes}
-    at, seen = dict.fromkeys(homes, 0), Seen()
+    scripts, seen = {party: _script(job, homes, party) for party in homes}, Seen()
     for party, data in captured:
         envelope = _flower(party, data, homes)
-        assert at[party] < len(scripts[party]), f"{party} sent more than its script"
-        step = scripts[party][at[party]]
-        at[party] += 1
+        step = next(scripts[party], None)
+        assert step is not None, f"{party} sent more than its script"
         assert envelope.type == step.type, f"{party} sent {envelope.type} instead of {step.type}"
         _check(party, envelope, step, job, homes, seen)
         seen.raw.append(data)
@@ -78,7 +76,7 @@ def audit(captured: Captured, job: Job, homes: Mapping[str, Path]) -> None:
     for party, sealed in seen.sealed:
         check_random(sealed, f"labels sealed to {party}")
     check_masked(seen.vectors, seen.layouts, homes)
-    assert all(at[p] == len(scripts[p]) for p in homes), "the run is not whole: some replies are missing"
+    assert not any(any(True for _ in rest) for rest in scripts.values()), "the run is not whole: replies are missing"
 
 
 def _flower(party: str, data: bytes, homes: Mapping[str, Path]) -> Envelope:
@@ -185,7 +183,7 @@ def _check_upload(party: str, part: bytes, id: RoundId, layout: Layout, job: Job
 def _check_handshake(job: Job, seen: Seen) -> None:
     """Hashes are of what they should be of, and nonces open commitments: no room for anything else."""
     everyone = tuple(p.id for p in job.roster.parties)
-    session = ServerSession(job.plan.run_id, job.roster, job.policy, everyone, job.profile, setup=0)
+    session = ServerSession(job.plan.run_id, job.roster, job.policy, everyone, job.profile, schema_hash=job.plan.hash)
     request = session.setup_request(0 if shared_roles(job.roster) else 1)
     assert {ad.setup_hash for ad in seen.ads.values()} <= {hashlib.sha256(request).digest()}, "another set-up"
     bundle = KeyBundle(tuple(seen.ads[p] for p in wire_order(tuple(seen.ads))))

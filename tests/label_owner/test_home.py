@@ -1,0 +1,23 @@
+import numpy as np
+
+from fedprofile.label_owner.home import Membership, read_fold, read_labels, read_membership, write_owner
+from fedprofile.types import Labels, Task
+
+
+def test_the_label_owners_files_come_back(world):
+    home = world.home("bank")
+    labels = Labels(np.array(["a", "b"]), {"tier": np.array([-1, 2]), "other": np.array([0, 1])})
+    write_owner(home.path, labels, Membership({"tax-1": np.array([True, False]), "tax-2": np.array([False, False])}), 3)
+    assert read_fold(home) == 3
+    assert {k: v.tolist() for k, v in read_labels(home, (Task("tier", "ordinal", 3),)).items()} == {"tier": [-1, 2]}
+    known = read_membership(home).known
+    assert {k: v.tolist() for k, v in known.items()} == {"tax-1": [True, False], "tax-2": [False, False]}
+    assert known["tax-1"].dtype == np.bool_
+
+
+def test_true_labels_lie_in_the_label_owners_home_alone(finished):
+    world, _ = finished
+    assert [p.parent.name for p in world.root.rglob("label_owner.safetensors")] == ["bank"]
+    truth = world.federation.labels.values["tier"].tobytes()
+    holders = {p.relative_to(world.root / "nodes").parts[0] for p in (world.root / "nodes").rglob("*") if p.is_file() and truth in p.read_bytes()}
+    assert holders == {"bank"}

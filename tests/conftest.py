@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def _built(tmp_path_factory):
 
 def _copy(world: World, root: Path) -> World:
     shutil.copytree(world.root, root, dirs_exist_ok=True)
-    return replace(world, root=root, nodes={})
+    return replace(world, root=root, nodes={}, config=copy.deepcopy(world.config))
 
 
 @pytest.fixture
@@ -155,15 +156,15 @@ def roles(_built, tmp_path) -> World:
 
 
 @pytest.fixture(scope="session")
-def _finished(tmp_path_factory, _built):
+def finished_once(tmp_path_factory, _built):
     done = _copy(_built(1), tmp_path_factory.mktemp("finished") / "world")
     return done, done.drive()
 
 
 @pytest.fixture
-def finished(_finished, tmp_path) -> tuple[World, Any]:
+def finished(finished_once, tmp_path) -> tuple[World, Any]:
     """``world`` after its whole run, and the coordinator's Outcome."""
-    world, outcome = _finished
+    world, outcome = finished_once
     return _copy(world, tmp_path / "finished"), outcome
 
 
@@ -195,11 +196,11 @@ def roles_ready(_ready, tmp_path) -> tuple[World, dict[str, bytes]]:
 
 
 @pytest.fixture(scope="session")
-def fused(_finished):
+def fused(finished_once):
     """The fusion of ``finished`` at the bank, linear parts only; read only."""
     from fedprofile.label_owner.evaluate import fuse
 
-    world, _ = _finished
+    world, _ = finished_once
     return fuse(world.home("bank"), world.job.plan, world.job.roster, 0.0, ["linear"])
 
 
@@ -213,5 +214,3 @@ def code_of() -> Callable[[Callable[[], Any]], str]:
         return refused.value.code
 
     return code
-
-

@@ -22,10 +22,16 @@ def envelopes(draw):
     return Envelope(type_, draw(BODIES), tuple(draw(st.lists(st.binary(max_size=9), max_size=limit))))
 
 
+def read(data: bytes) -> Envelope | str:
+    """The message, or the code with which it is refused."""
+    try:
+        return Envelope.decode(data)
+    except RemoteProtocolError as error:
+        return error.code
+
+
 def refused(data: bytes) -> None:
-    with pytest.raises(RemoteProtocolError) as error:
-        Envelope.decode(data)
-    assert error.value.code == "bad_envelope"
+    assert read(data) == "bad_envelope"
 
 
 @given(envelopes())
@@ -44,12 +50,8 @@ def test_cut_or_lengthened_messages_are_refused(envelope, data):
 def test_one_message_has_one_encoding_whatever_is_flipped(envelope, data):
     changed = bytearray(envelope.encode())
     changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
-    try:
-        again = Envelope.decode(bytes(changed))
-    except RemoteProtocolError as error:
-        assert error.code == "bad_envelope"
-    else:
-        assert again.encode() == changed
+    again = read(bytes(changed))
+    assert again == "bad_envelope" or again.encode() == changed
 
 
 @pytest.mark.parametrize(

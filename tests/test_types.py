@@ -102,7 +102,13 @@ def test_a_fitted_segment_holds_the_sum_of_its_members(ring, clip, members):
 
 def test_the_layout_hash_sees_every_field_and_the_order():
     s = Segment("a", (2, 3), 16, 1.0, 0.5)
-    changed = (replace(s, name="b"), replace(s, shape=(3, 2)), replace(s, ring=32), replace(s, clip=2.0), replace(s, scale=0.25))
+    changed = (
+        replace(s, name="b"),
+        replace(s, shape=(3, 2)),
+        replace(s, ring=32),
+        replace(s, clip=2.0),
+        replace(s, scale=0.25),
+    )
     assert len({Layout((x,)).hash for x in (s, *changed)}) == 6
     assert Layout((s, changed[0])).hash != Layout((changed[0], s)).hash
     assert Layout((s, changed[2])).nbytes == 12 + 24

@@ -136,6 +136,13 @@ def read(run_dir: Path) -> Config:
     return config
 
 
+def overrides(run_dir: Path) -> list[str]:
+    """The overrides that made a run folder, without the folder itself; empty where it was made from Python."""
+    file = run_dir / HYDRA_FOLDER / "overrides.yaml"
+    typed = yaml.safe_load(file.read_text()) if file.is_file() else []
+    return [o for o in typed if not o.startswith("run.dir=")]
+
+
 def resolved(config: Config) -> dict[str, Any]:
     """Plain nested dict with every choice made that the config alone can make."""
     plain = asdict(config)

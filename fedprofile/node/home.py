@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from fedprofile.errors import UsageError
 
+_SECRET = "secret.key"  # noqa: S105 (a file name)
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -67,22 +68,19 @@ class NodeHome:
         path.mkdir(parents=True, exist_ok=True)
         (path / "node.json").write_text(json.dumps(asdict(config), indent=1))
         home = NodeHome(path)
-        home.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if secret is not None or not home._secret.exists():
-            _write_private(home._secret, secret if secret is not None else os.urandom(32))
+        if secret is None:
+            own_secret(home.keys)
+        else:
+            _write_private(home.keys / _SECRET, secret)
         return home
 
     @property
     def keys(self) -> Path:
         return Path(self.config.keys) if self.config.keys else self.path
 
-    @property
-    def _secret(self) -> Path:
-        return self.keys / "secret.key"
-
     def derive(self, purpose: str, *context: bytes) -> bytes:
         """32 bytes for one purpose: HMAC-SHA256 under the node's root secret."""
-        root = self._secret.read_bytes()
+        root = (self.keys / _SECRET).read_bytes()
         message = b"".join(len(p).to_bytes(4, "big") + p for p in (purpose.encode(), *context))
         return hmac.digest(root, message, hashlib.sha256)
 
@@ -130,6 +128,15 @@ class NodeHome:
 
         data = self.read(name)
         return None if data is None else load(data)
+
+
+def own_secret(folder: Path) -> bytes:
+    """The 32 bytes of a key folder, drawn from the system the first time it is asked for."""
+    file = folder / _SECRET
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write_private(file, os.urandom(32))
+    return file.read_bytes()
 
 
 def _write_private(path: Path, data: bytes) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedprofile.aggregation import GAINS, SCORES, gain_layout, score_layout, shared_roles
-from fedprofile.alignment.hashing import cross_fit_fold
+from fedprofile.alignment.hashing import cross_fit_fold, uniform
 from fedprofile.errors import RemoteProtocolError
 from fedprofile.governance.permits import permit_named
 from fedprofile.models.features import FeatureMap, fit_features
@@ -189,7 +189,20 @@ class NodeRun:
         if kept is None or means is None:
             raise RemoteProtocolError("no_scores", "scores were asked for before the gains")
         gains = {t.name: float(g) for t, g in zip(self.plan.tasks, kept["gains"], strict=True)}
-        return place(weigh(kept["log_odds"], gains, json.loads(means), self.plan.tasks), self.spine)
+        weighed = weigh(kept["log_odds"], gains, json.loads(means), self.plan.tasks)
+        weighed[self._silent()] = 0
+        return place(weighed, self.spine)
+
+    def _silent(self) -> npt.NDArray[np.bool_]:
+        """Training customers of whom the node says nothing, so that the fusion learns to do without it (view dropout).
+
+        Drawn from the node's own secret: nobody else can tell silence from having no information.
+        """
+        share = self.plan.learning.view_dropout
+        _, train = self.released()
+        if share == 0:
+            return np.zeros_like(train)
+        return train & (uniform(self.table.ids, self.home.derive("view-dropout").hex()) < share)
 
 
 def read_spine(home: NodeHome) -> Spine:

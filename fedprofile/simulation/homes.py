@@ -10,7 +10,7 @@ from pathlib import Path
 from fedprofile.coordinator.job import Job
 from fedprofile.data.federation import Federation
 from fedprofile.label_owner.home import Membership, write_owner
-from fedprofile.node.home import NodeConfig, NodeHome
+from fedprofile.node.home import NodeConfig, NodeHome, own_secret
 from fedprofile.node.run import write_spine
 from fedprofile.node.source import write_table
 from fedprofile.secagg.identity import Identity, sign_roster
@@ -31,6 +31,14 @@ def node_secret(federation: Federation, secrets: str, party: str) -> bytes | Non
     draw = secrets.partition(":")[2] or "1"
     message = f"fedprofile/simulated-secret/1|{draw}|{party}".encode()
     return hmac.digest(federation.digest, message, hashlib.sha256)
+
+
+def spine_secret(federation: Federation, secrets: str) -> bytes:
+    """What orders the simulated spine: the label owner's own secret, so that equal homes give equal spines."""
+    owner = federation.label_owner
+    simulated = node_secret(federation, secrets, owner)
+    root = simulated if simulated is not None else own_secret(Path(secrets).resolve() / owner)
+    return hmac.digest(root, b"fedprofile/spine/1", hashlib.sha256)
 
 
 def make_homes(

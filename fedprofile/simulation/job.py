@@ -23,7 +23,7 @@ from fedprofile.errors import FedprofileError, UsageError
 from fedprofile.mlflow_io.tracking import NullRun, TrackingRun, default_uri, open_parent
 from fedprofile.node.home import NodeHome
 from fedprofile.secagg.setup_messages import Profile
-from fedprofile.simulation.homes import give_labels, is_simulated, make_homes, make_roster, pin, write_job
+from fedprofile.simulation.homes import give_labels, is_simulated, make_homes, make_roster, pin, spine_secret, write_job
 from fedprofile.simulation.nodes import align, deal
 from fedprofile.simulation.plan import check_federation, make_plan, make_policy, views_needed
 from fedprofile.types import Progress
@@ -121,13 +121,12 @@ class _Training:
     def _prepare(self) -> None:
         """Node homes, roster and plan: made once, found again on resume."""
         secrets = self.config.federation.secrets
-        spine_secret = self.federation.digest if is_simulated(secrets) else os.urandom(32)
         if (self.job_dir / "job.json").exists():
             job = Job.from_json((self.job_dir / "job.json").read_text())
             self.plan, self.roster = job.plan, job.roster
             self.homes = {p.id: NodeHome(self.run_dir / "nodes" / p.id) for p in self.roster.parties}
             return
-        alignment = align(self.nodes, spine_secret, views_needed(self.config))
+        alignment = align(self.nodes, spine_secret(self.federation, secrets), views_needed(self.config))
         check_federation(self.config, self.federation, self.nodes, alignment)
         save(self.config, self.run_dir)
         modes = (secrets, self.config.federation.consent, self.config.secure.profile)

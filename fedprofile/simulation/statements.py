@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fedprofile.config.compose import config_hash
+from fedprofile.config.compose import config_hash, overrides
 from fedprofile.config.schema import Config
 from fedprofile.data.federation import Federation
 from fedprofile.label_owner.evaluate import Fusion
@@ -41,6 +41,7 @@ def describe_run(
         "run": {
             "name": run_dir.name,
             "dir": str(run_dir),
+            "command": " ".join(["fedprofile train", *overrides(run_dir)]),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "version": version("fedprofile"),
             "git_commit": git_commit(),

@@ -19,7 +19,14 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from wire_secrets import check_masked, check_random, check_secrets
 
 from fedprofile.aggregation import (
-    counts_layout, delta_layout, gain_layout, role_takes_trunk, round_clip, score_layout, shared_roles, update_layout,
+    counts_layout,
+    delta_layout,
+    gain_layout,
+    role_takes_trunk,
+    round_clip,
+    score_layout,
+    shared_roles,
+    update_layout,
 )  # fmt: skip
 from fedprofile.coordinator.job import Job
 from fedprofile.messages import MAX_BODY, UPWARD, Envelope

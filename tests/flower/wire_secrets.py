@@ -42,6 +42,11 @@ def check_masked(sums: Vectors, layouts: Mapping[RoundId, Layout], homes: Mappin
     Where a node's own integers are in its home, the mask that they show is random as well, and all masks of the
     cohort cancel.
     """
+    ordered = sorted(sums, key=lambda id: id.t)
+    for before, after in pairwise([id for id in ordered if id.kind == "update"]):
+        for party in sums[before].keys() & sums[after].keys():
+            change = _add(sums[after][party], sums[before][party], layouts[after], -1)
+            check_random(change, f"{party}'s change between two rounds: a mask was used twice, it")
     for id, by in sums.items():
         for party, y in by.items():
             check_random(y, f"{party}'s vector for {id.kind} {id.t}")
@@ -50,17 +55,12 @@ def check_masked(sums: Vectors, layouts: Mapping[RoundId, Layout], homes: Mappin
             for a, b in combinations(by, 2):
                 check_random(_add(by[a], by[b], layouts[id], 1), f"the sum of two vectors for {id.kind}")
         _check_pending(id, by, layouts[id], homes)
-    ordered = sorted(sums, key=lambda id: id.t)
-    for before, after in pairwise([id for id in ordered if id.kind == "update"]):
-        for party in sums[before].keys() & sums[after].keys():
-            change = _add(sums[after][party], sums[before][party], layouts[after], -1)
-            check_random(change, f"{party}'s change between two rounds: a mask was used twice, it")
 
 
 def _add(a: bytes, b: bytes, layout: Layout, sign: int) -> bytes:
     total = bytearray(a)
     for ring, vector in vectors(total, layout).items():
-        vector += vectors(b, layout)[ring] * vector.dtype.type(sign % (1 << ring))
+        np.add(vector, vectors(b, layout)[ring] * vector.dtype.type(sign % (1 << ring)), out=vector)
     return bytes(total)
 
 

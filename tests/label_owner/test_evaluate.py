@@ -18,7 +18,9 @@ def test_labels_rows_and_split_belong_together(world):
 def test_known_names_the_roles_that_know_a_customer_whom_enough_nodes_know(roles):
     data = owner_data(roles.home("bank"), roles.job.plan, roles.job.roster)
     assert data.roles == ("ecommerce", "tax")
-    knows = {role: set(np.concatenate([n.table.ids for n in roles.dealt if n.role == role]).tolist()) for role in data.roles}
+    knows = {
+        role: set(np.concatenate([n.table.ids for n in roles.dealt if n.role == role]).tolist()) for role in data.roles
+    }
     views = [[i in knows[role] for role in data.roles] for i in data.table.ids.tolist()]
     # Members of a role hold different customers, so two views are two roles.
     assert data.known.tolist() == [[float(all(v))] * 2 for v in views]

@@ -19,5 +19,9 @@ def test_true_labels_lie_in_the_label_owners_home_alone(finished):
     world, _ = finished
     assert [p.parent.name for p in world.root.rglob("label_owner.safetensors")] == ["bank"]
     truth = world.federation.labels.values["tier"].tobytes()
-    holders = {p.relative_to(world.root / "nodes").parts[0] for p in (world.root / "nodes").rglob("*") if p.is_file() and truth in p.read_bytes()}
+    holders = {
+        p.relative_to(world.root / "nodes").parts[0]
+        for p in (world.root / "nodes").rglob("*")
+        if p.is_file() and truth in p.read_bytes()
+    }
     assert holders == {"bank"}

@@ -76,7 +76,9 @@ def test_another_plan_forgets_what_the_last_one_left(finished):
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError(SECRET), KeyError(SECRET), RemoteProtocolError("bad_request", SECRET)], ids=lambda e: type(e).__name__
+    "error",
+    [RuntimeError(SECRET), KeyError(SECRET), RemoteProtocolError("bad_request", SECRET)],
+    ids=lambda e: type(e).__name__,
 )
 def test_an_error_crosses_as_a_fixed_code_whatever_it_quotes(world, caplog, error):
     def fail(_):

@@ -14,7 +14,10 @@ def test_each_task_is_weighed_by_its_own_gain():
     weighed = weigh(log_odds, {"tier": 0.25, "invest": 0.0}, {"tier": 1.0, "invest": 1.0}, TASKS)
     assert weighed.tolist() == [[0.5, -1, 0], [4.5, 0, 0]]
     assert log_odds[1].tolist() == [9, 0, -20]
-    assert weigh(log_odds, {"tier": 9, "invest": 1}, {"tier": 1, "invest": 1}, TASKS).tolist() == [[1.5, -3, 4], [8, 0, -8]]
+    assert weigh(log_odds, {"tier": 9, "invest": 1}, {"tier": 1, "invest": 1}, TASKS).tolist() == [
+        [1.5, -3, 4],
+        [8, 0, -8],
+    ]
 
 
 @given(st.permutations(range(9)), st.integers(0, 9), st.data())

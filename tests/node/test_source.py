@@ -9,7 +9,11 @@ from fedprofile.types import Spine, Table
 
 TABLE = Table(
     np.array(["a", "b", "c", "d"]),
-    {"x": np.array([1.0, np.nan, 3.0, np.inf]), "c": np.array(["u", None, "", "w"], dtype=object), "__y": np.arange(4.0)},
+    {
+        "x": np.array([1.0, np.nan, 3.0, np.inf]),
+        "c": np.array(["u", None, "", "w"], dtype=object),
+        "__y": np.arange(4.0),
+    },
     frozenset({"c"}),
 )
 SPINE = Spine(9, np.array([3, 0, 1]), np.array([1, 4, 8]), np.array([True, False, True]), bytes(32))

@@ -1,0 +1,54 @@
+from dataclasses import replace
+
+import numpy as np
+
+from fedprofile.report.schema import validate
+from fedprofile.simulation.results import judge_tasks
+from fedprofile.simulation.statements import describe_run, statements
+
+
+def said(world, **plan):
+    return " ".join(statements(world.config, replace(world.job.plan, **plan)))
+
+
+def test_what_is_simulated_is_always_said(world):
+    text = said(world)
+    assert all(w in text for w in ("Alignment was simulated", "Consent was simulated", "Secrets were simulated"))
+    world.config.federation.secrets = "/keys"
+    assert "Secrets were simulated" not in said(world)
+
+
+def test_what_is_not_protected_is_said_where_it_is_so_and_only_there(world):
+    marks = ("secure=none", "label_eps=null", "min_hidden=1")
+    assert not [m for m in marks if m in said(world)]
+    assert "privacy=none" in said(world)
+    world.config.secure.profile, world.config.secure.min_hidden, world.config.fusion.min_views = "none", 1, 1
+    assert all(m in said(world, label_eps=None) for m in marks)
+
+
+def test_the_report_is_as_documented_and_shows_no_customer(finished, fused):
+    world, outcome = finished
+    found = {
+        "summaries": outcome.summaries,
+        "openings": outcome.openings,
+        "wire": {"up": outcome.wire.up, "down": outcome.wire.down},
+    }
+    report = describe_run(
+        config=world.config, federation=world.federation, nodes=world.dealt, plan=world.job.plan, fusion=fused,
+        tasks=judge_tasks(fused, None, world.job.plan.tasks, 20, 0), outcome=found, run_dir=world.root,
+        mlflow_run_id=None, seconds={"rounds": 1.0},
+    )  # fmt: skip
+    validate(report)
+    assert "EXAMPLE" not in str(report)
+    assert report["privacy"]["label_eps_total"] == 4.0
+    assert report["privacy"]["customers_released"] == fused.data.train.sum()
+    assert sum(report["data"]["split"].values()) == report["data"]["customers"] == 600
+    assert [p["customers_known"] for p in report["data"]["parties"]] == [600, 480, 480]
+    assert np.shape(report["learning_curve"]["loss"]["tier"]) == (2,)
+    assert not [w for w in report["warnings"] if "clipped" in w]
+    clipped = [s | {"saturated": 3.0} for s in outcome.summaries]
+    report = describe_run(
+        config=world.config, federation=world.federation, nodes=world.dealt, plan=world.job.plan, fusion=fused,
+        tasks={}, outcome=found | {"summaries": clipped}, run_dir=world.root, mlflow_run_id=None, seconds={},
+    )  # fmt: skip
+    assert [w for w in report["warnings"] if w.startswith("6 values")]

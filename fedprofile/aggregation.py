@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedprofile.errors import RemoteProtocolError
-from fedprofile.types import Layout, LearningPlan, Roster, Schema, Segment, Task, Weights
+from fedprofile.types import Layout, LearningPlan, Policy, Roster, Schema, Segment, Task, Weights
 
 COUNT_BINS = 1024
 SCORE_CLIP = 8.0
@@ -45,11 +45,12 @@ def round_clip(plan: LearningPlan, t: int) -> float:
     return _SAFETY * max(sum(learning_rate(plan, s) for s in range(first, first + plan.steps)), 1e-6)
 
 
-def shared_roles(roster: Roster) -> tuple[str, ...]:
-    """Partner roles with enough members for a sum of encoders to hide each of them."""
+def shared_roles(roster: Roster, policy: Policy) -> tuple[str, ...]:
+    """Partner roles with enough members for a sum of encoders to hide what the policy asks to be hidden."""
     owner = roster.party(roster.label_owner).role
+    enough = max(MIN_ROLE_MEMBERS, policy.min_hidden + policy.colluders + 1)
     roles = sorted({p.role for p in roster.parties if p.role != owner})
-    return tuple(r for r in roles if len(roster.members(r)) >= MIN_ROLE_MEMBERS)
+    return tuple(r for r in roles if len(roster.members(r)) >= enough)
 
 
 def role_takes_trunk(plan: LearningPlan) -> bool:

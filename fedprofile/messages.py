@@ -91,16 +91,25 @@ class Envelope:
         type_ = reader.prefixed(1).decode("ascii", "replace")
         raw = reader.prefixed(4)
         count = int.from_bytes(reader.take(2), "big")
-        if count > MAX_PARTS or (type_ not in UPWARD and type_ not in DOWNWARD):
+        if count > UPWARD.get(type_, MAX_PARTS) or (type_ not in UPWARD and type_ not in DOWNWARD):
             raise RemoteProtocolError("bad_envelope", "unknown type or too many parts")
+        if type_ in UPWARD and len(raw) > MAX_BODY:
+            raise RemoteProtocolError("bad_envelope", "the body is too large")
         parts = tuple(reader.prefixed(8) for _ in range(count))
-        try:
-            body = json.loads(raw)
-        except ValueError:
-            raise RemoteProtocolError("bad_envelope", "the body is not JSON") from None
-        if reader.left or not isinstance(body, dict) or canonical(body) != raw:
-            raise RemoteProtocolError("bad_envelope", "the encoding is not canonical")
-        return Envelope(type_, body, parts)
+        if reader.left:
+            raise RemoteProtocolError("bad_envelope", "bytes after the message")
+        return Envelope(type_, _parse_body(raw), parts)
+
+
+def _parse_body(raw: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(raw)
+        same = isinstance(body, dict) and canonical(body) == raw
+    except (ValueError, RecursionError):
+        same = False
+    if not same:
+        raise RemoteProtocolError("bad_envelope", "the body is no canonical JSON object")
+    return dict(body)
 
 
 def _prefixed(data: bytes, width: int) -> bytes:

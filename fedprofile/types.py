@@ -220,7 +220,7 @@ class Segment:
     @staticmethod
     def fitted(name: str, shape: tuple[int, ...], ring: Ring, clip: float, members: int) -> Segment:
         """The finest scale at which the sum of ``members`` clipped values cannot leave the ring."""
-        steps = (2 ** (ring - 1) - 1) // members - 1
+        steps = min(2 ** (ring - 1) - 1, 2**53) // members - 1  # float64 holds integers to 2^53
         return Segment(name, shape, ring, clip, clip / steps)
 
 

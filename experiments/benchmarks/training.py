@@ -1,6 +1,6 @@
 """Whole federated training against a bare torch loop, and fps1 strict against none: ratios in one process.
 
-    python experiments/benchmarks/training.py [--pairs 5] [--model KEY=VALUE ...] [--json FILE]
+    python experiments/benchmarks/training.py [--pairs 5] [--set KEY=VALUE ...] [--json FILE]
 
 Each repeat runs bare loop, strict and none one after another, so that a busy machine slows all three. A ratio is
 taken within a repeat; minimum, median and maximum over the repeats are printed. Wall clock and processor time.
@@ -17,11 +17,13 @@ import time
 from pathlib import Path
 
 import torch
+from bare import NodeData
 from bare import train as train_bare
 from federation import TASKS, Ready, in_memory, invented, prepare
 
 from fedprofile.coordinator.rounds import Watch
 from fedprofile.models.layout import encoder_shapes, shared_shapes
+from fedprofile.types import LearningPlan
 
 PROFILES = ("strict", "none")
 Seconds = dict[str, float]
@@ -46,31 +48,32 @@ def federated(ready: Ready) -> tuple[Seconds, float]:
     return {"whole": end - start, "rounds": opened[-1] - opened[0], "cpu": cpu}, losses[-1]
 
 
-def bare(nodes, plan) -> tuple[Seconds, float]:
+def bare(nodes: list[NodeData], plan: LearningPlan, lean: bool) -> tuple[Seconds, float]:
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(1)
     start, cpu = time.perf_counter(), time.process_time()
-    clock, losses = train_bare(nodes, TASKS, plan)
+    clock, loss = train_bare(nodes, TASKS, plan, lean)
     end, cpu = time.perf_counter(), time.process_time() - cpu
-    return {"whole": end - start, "rounds": clock[-1] - clock[0], "cpu": cpu}, float(losses.mean())
+    return {"whole": end - start, "rounds": clock[-1] - clock[0], "cpu": cpu}, loss
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--model", nargs="*", default=["model.hidden=128", "model.profile=96"])
+    parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     federation = invented()
-    seconds: dict[str, list[Seconds]] = {"bare": [], **{p: [] for p in PROFILES}}
+    seconds: dict[str, list[Seconds]] = {"lean": [], "plain": [], **{p: [] for p in PROFILES}}
     last: dict[str, float] = {}
-    with tempfile.TemporaryDirectory(dir=".") as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
         for repeat in range(args.pairs + 1):
             folders = {p: Path(scratch).absolute() / f"{p}{repeat}" for p in PROFILES}
-            ready = {p: prepare(federation, f, (f"secure={p}", *args.model)) for p, f in folders.items()}
+            ready = {p: prepare(federation, f, (f"secure={p}", *args.set)) for p, f in folders.items()}
             plan = ready["strict"].plan
             nodes = in_memory(federation, plan.replicas)
-            result = {"bare": bare(nodes, plan), **{p: federated(ready[p]) for p in PROFILES}}
+            result = {"lean": bare(nodes, plan, True), **{p: federated(ready[p]) for p in PROFILES}}
+            result["plain"] = bare(nodes, plan, False)
             for name, (took, loss) in result.items():
                 last[name] = loss
                 if repeat:  # the first one warms up
@@ -81,7 +84,7 @@ def main() -> None:
     print(f"{len(nodes)} nodes, {plan.rounds} rounds of {plan.steps} steps, {shared} shared and {own} private parameters")
     print("last losses:", {n: round(v, 4) for n, v in last.items()})
     rows = {f"{a}/{b} {what}": ratio(seconds[a], seconds[b], what)
-            for a, b in (("strict", "bare"), ("none", "bare"), ("strict", "none")) for what in ("rounds", "whole", "cpu")}
+            for a, b in (("strict", "lean"), ("strict", "plain"), ("none", "lean"), ("strict", "none")) for what in ("rounds", "whole", "cpu")}
     for name, (low, mid, high) in rows.items():
         print(f"{name:22} {low:.2f} {mid:.2f} {high:.2f}")
     medians = {n: {k: statistics.median(t[k] for t in times) for k in times[0]} for n, times in seconds.items()}

@@ -17,7 +17,10 @@ from fedprofile.types import Weights, canonical
 
 @dataclass
 class Checkpoint:
-    """``t`` is the last opened round (0 = none yet); ``setups`` counts key agreements, so attempts never repeat."""
+    """``t`` is the last opened round (0 = none yet); ``setups`` counts key agreements, so attempts never repeat.
+
+    ``means`` are the opened mean gains a task, empty until then.
+    """
 
     t: int = 0
     setups: int = 0
@@ -27,6 +30,7 @@ class Checkpoint:
     counts: dict[str, dict[str, npt.NDArray[np.float64]]] = field(default_factory=dict)
     summaries: list[dict[str, float]] = field(default_factory=list)
     openings: list[dict[str, str | int]] = field(default_factory=list)
+    means: dict[str, float] = field(default_factory=dict)
 
 
 class CheckpointStore:
@@ -43,7 +47,7 @@ class CheckpointStore:
             arrays |= {f"encoder/{role}/{name}": value for name, value in weights.items()}
         for role, counts in state.counts.items():
             arrays |= {f"count/{role}/{name}": value for name, value in counts.items()}
-        plain = {k: getattr(state, k) for k in ("t", "setups", "released", "summaries", "openings")}
+        plain = {k: getattr(state, k) for k in ("t", "setups", "released", "summaries", "openings", "means")}
         temporary = self.path.with_suffix(".new")
         temporary.write_bytes(save(arrays, metadata={"state": canonical(plain).decode()}))
         os.replace(temporary, self.path)

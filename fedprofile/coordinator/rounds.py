@@ -22,19 +22,20 @@ from fedprofile.aggregation import (
     role_takes_trunk,
     round_clip,
     score_layout,
-    shared_roles,
     update_layout,
 )
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
 from fedprofile.coordinator.wire import Wire
-from fedprofile.errors import NodeFailed, TrainingDiverged
-from fedprofile.messages import REPLY_TO, Envelope
+from fedprofile.errors import NodeFailed, RemoteProtocolError, TrainingDiverged
+from fedprofile.messages import REPLY_TO, UPWARD, Envelope
 from fedprofile.models.features import FeatureMap
 from fedprofile.models.grid import features_from_counts
 from fedprofile.models.layout import encoder_shapes, initial_weights, shared_shapes
+from fedprofile.secagg.identity import verify
 from fedprofile.secagg.policy import hidden, tolerance
 from fedprofile.secagg.server import ServerSession
+from fedprofile.secagg.wire import is_fps1
 from fedprofile.types import Kind, Layout, Opened, Progress, RoundId, Weights, canonical
 
 Exchange = Generator[dict[str, bytes], dict[str, bytes], "Outcome"]
@@ -81,7 +82,7 @@ class _Run:
         self.everyone = tuple(p.id for p in self.roster.parties)
         self.owner = self.roster.label_owner
         self.partners = tuple(p for p in self.everyone if p != self.owner)
-        self.roles = shared_roles(self.roster) if self.plan.learning.share != "none" else ()
+        self.roles = tuple(sorted(self.plan.schemas))
         self.state = store.load()
         self.state.setups += 1
         self.store.save(self.state)
@@ -108,14 +109,24 @@ class _Run:
         for party, request in requests.items():
             if party not in answers:
                 raise NodeFailed(party, "no_answer")
-            reply = Envelope.decode(answers[party])
+            try:
+                reply = Envelope.decode(answers[party])
+            except RemoteProtocolError as error:
+                raise NodeFailed(party, error.code) from None
             self.wire.received(reply.type, len(answers[party]))
             if reply.type == "error":
                 raise _failure(party, reply)
-            if reply.type != REPLY_TO[request.type]:
+            if reply.type != REPLY_TO[request.type] or len(reply.parts) != self._parts_due(request):
                 raise NodeFailed(party, "wrong_reply")
             replies[party] = reply
         return replies
+
+    def _parts_due(self, request: Envelope) -> int:
+        if request.type == "release-request":
+            return len(self.everyone)
+        if request.type == "round":
+            return sum(is_fps1(part) for part in request.parts)
+        return UPWARD[REPLY_TO[request.type]]
 
     def ask_all(self, envelope: Envelope) -> Talk:
         return self.ask(dict.fromkeys(self.everyone, envelope))
@@ -127,7 +138,13 @@ class _Run:
             "plan": self.plan.to_json().decode(),
             "profile": self.job.profile,
         }
-        return (yield from self.ask_all(Envelope("plan", body)))
+        approvals = yield from self.ask_all(Envelope("plan", body))
+        for party, reply in approvals.items():
+            try:
+                verify(self.roster.party(party).sign_pk, "approval", self.plan.hash, reply.parts[0])
+            except RemoteProtocolError:
+                raise NodeFailed(party, "bad_approval") from None
+        return approvals
 
     def agree_keys(self) -> Talk:
         self.watch.progress(Progress("keys"))
@@ -143,8 +160,6 @@ class _Run:
             return {}
         self.watch.progress(Progress("release"))
         reply = (yield from self.ask({self.owner: Envelope("release-request")}))[self.owner]
-        if len(reply.parts) != len(self.everyone):
-            raise NodeFailed(self.owner, "wrong_reply")
         sealed = dict(zip(self.everyone, reply.parts, strict=True))
         stored = yield from self.ask({p: Envelope("release", parts=(sealed[p],)) for p in self.everyone})
         self.state.released = True
@@ -175,27 +190,34 @@ class _Run:
             yield from self._round(t)
 
     def score(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
-        """Weigh the nodes by what their scores save together, then let the label owner open the sum of scores."""
-        self.watch.progress(Progress("weights", self.plan.learning.rounds, self.plan.learning.rounds))
+        """Let the label owner open the sum of the partners' scores, weighed by what each saves."""
         last = self.plan.learning.rounds
-        tasks = self.plan.tasks
-        hashes = {role: sha256(self._model(role)).hexdigest() for role in ("", *self.roles)}
-        gains = yield from self._sum(
-            "stats", "", last + 1, self.everyone, gain_layout(tasks), canonical(hashes), self._final_models
-        )
-        means = {t.name: float(v) / len(self.everyone) for t, v in zip(tasks, gains.values[GAINS], strict=True)}
+        if not self.state.means:
+            yield from self._weigh(last)
         self.watch.progress(Progress("scores", last, last))
-        layout = score_layout(self.plan.spine_size, sum(t.outputs for t in tasks))
+        layout = score_layout(self.plan.spine_size, sum(t.outputs for t in self.plan.tasks))
         round_id = RoundId(self.plan.run_id, "score", "", last + 2, self.attempt, self.owner)
-        request = self._request(round_id, self.everyone, layout, canonical(means))
+        request = self._request(round_id, self.everyone, layout, canonical(self.state.means))
         uploads = yield from self.ask(dict.fromkeys(self.partners, Envelope("round", parts=(request,))))
         total = self.session.masked_sum(round_id, {p: r.parts[0] for p, r in uploads.items()})
         yield from self.ask({self.owner: Envelope("score-sum", parts=(request, total))})
         self._opened("score", "", self.everyone, self.owner)
 
+    def _weigh(self, last: int) -> Generator[dict[str, bytes], dict[str, bytes], None]:
+        """The mean over nodes of what their scores save a task: the yardstick of each node's weight."""
+        self.watch.progress(Progress("weights", last, last))
+        hashes = {role: sha256(self._model(role)).hexdigest() for role in ("", *self.roles)}
+        layout = gain_layout(self.plan.tasks)
+        gains = yield from self._sum(
+            "stats", "", last + 1, self.everyone, layout, canonical(hashes), self._final_models
+        )
+        sums = zip(self.plan.tasks, gains.values[GAINS], strict=True)
+        self.state.means = {t.name: float(v) / len(self.everyone) for t, v in sums}
+        self.store.save(self.state)
+
     def finish(self) -> Talk:
         """The label owner takes the shared model home; every node forgets its session keys."""
-        final = Envelope("finish", parts=(save(self.state.shared),))
+        final = Envelope("finish", parts=(save(self.state.shared if self.plan.learning.share == "all" else {}),))
         return (yield from self.ask({p: final if p == self.owner else Envelope("finish") for p in self.everyone}))
 
     # -- one sum ---------------------------------------------------------------------------------
@@ -270,7 +292,9 @@ class _Run:
         self.state.openings.append(row | {"count": 1})
 
     def _next_t(self) -> int:
-        """The first index that this key agreement serves: 0 for the counts, otherwise the next round."""
+        """The first index that this key agreement serves: 0 for the counts, then the next round, last the scores."""
+        if self.state.means:
+            return self.plan.learning.rounds + 2
         counted = all(role in self.state.counts for role in self.roles)
         return self.state.t + 1 if counted else 0
 

@@ -87,7 +87,7 @@ class NodeHome:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Exclusive across processes: two holders of one home would use one mask twice."""
-        with open(self.path / "lock", "w") as handle:
+        with open(self.keys / "lock", "w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             try:
                 yield

@@ -16,6 +16,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._mend()
 
     def append(self, event: dict[str, Any]) -> None:
         """Durable when it returns."""
@@ -24,10 +25,18 @@ class Journal:
             handle.flush()
             os.fsync(handle.fileno())
 
+    def _mend(self) -> None:
+        """Cut a line that a crash tore: nothing was sent on the strength of it."""
+        if not self.path.exists():
+            return
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.truncate(self.path, whole)
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
             return
         with open(self.path, "rb") as handle:
             for line in handle:
-                if line.endswith(b"\n"):  # a torn last line was never acted upon
-                    yield json.loads(line)
+                yield json.loads(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import traceback
 from collections.abc import Callable
 
 from fedprofile.errors import FedprofileError, PolicyRefusal, ProtocolError, RemoteProtocolError, TrainingDiverged
@@ -68,7 +69,8 @@ class Node:
                 log.error("node %s: %s", self.me, error)
                 return Envelope("error", {"code": "node_failed"}).encode()
             except Exception as error:  # a reply must never carry an exception's text, which may quote data
-                log.error("node %s: %s", self.me, type(error).__name__, exc_info=log.isEnabledFor(logging.DEBUG))
+                log.error("node %s: %s", self.me, type(error).__name__)
+                log.debug("%s", "".join(traceback.format_tb(error.__traceback__)))  # frames, never the text
                 return Envelope("error", {"code": "internal_error"}).encode()
 
     @property
@@ -104,12 +106,11 @@ class Node:
         return Envelope("key-open", parts=(self._answer(envelope),))
 
     def _open_bundle(self, envelope: Envelope) -> Envelope:
-        self.keeper.current.handle(only_part(envelope))
-        self.keeper.agreed()
+        self.keeper.handle(only_part(envelope))
         return Envelope("ready")
 
     def _answer(self, envelope: Envelope) -> bytes:
-        reply = self.keeper.current.handle(only_part(envelope))
+        reply = self.keeper.handle(only_part(envelope))
         if reply is None:
             raise RemoteProtocolError("bad_order", "this message has no answer")
         return reply
@@ -124,9 +125,13 @@ class Node:
         return Envelope("labels-stored")
 
     def _store_bins(self, envelope: Envelope) -> Envelope:
+        """A run has one set of bins: weights of other bins would be another network's."""
         counts = only_part(envelope)
+        mark, held = hashlib.sha256(counts).hexdigest().encode(), self.home.read("bins")
+        if held not in (None, mark):
+            raise RemoteProtocolError("bins_changed", "a run has one set of bins")
         self.run.share_features(tensors(counts))
-        self.home.write("bins", hashlib.sha256(counts).hexdigest().encode())
+        self.home.write("bins", mark)
         return Envelope("bins-stored")
 
     def _round(self, envelope: Envelope) -> Envelope:

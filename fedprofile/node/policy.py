@@ -29,6 +29,8 @@ def check_plan(plan: RunPlan, pinned: Roster, policy: Policy, spine_hash: bytes)
     unknown = [t.name for t in plan.tasks if policy.tasks and t.name not in policy.tasks]
     if unknown:
         raise PolicyRefusal("task_refused", f"this node's policy does not list {len(unknown)} of the tasks")
+    if plan.min_release < policy.min_customers:
+        raise PolicyRefusal("release_too_small", "the plan allows smaller label releases than this node's policy")
     if plan.min_views < min_views(policy):
         raise PolicyRefusal("too_few_views", "the plan opens scores of customers that too few nodes know")
 

@@ -38,10 +38,8 @@ def answer_round(run: NodeRun, session: ClientSession, parts: tuple[bytes, ...])
     """
     if not parts:
         raise RemoteProtocolError("bad_envelope", "a round needs a request")
-    first = session.verify_round(parts[0])
+    first = _verified(run, session, parts[0])
     plan, what = run.plan, (first.id.kind, first.id.scope)
-    if first.spine_hash != plan.spine_hash:
-        raise RemoteProtocolError("wrong_spine", "the round is bound to another alignment")
     if what == ("update", "") and 1 <= first.id.t <= plan.learning.rounds:
         return _train(run, session, first, parts[1:])
     if what == ("stats", "") and first.id.t == plan.learning.rounds + 1:
@@ -51,6 +49,13 @@ def answer_round(run: NodeRun, session: ClientSession, parts: tuple[bytes, ...])
     if len(parts) == 1 and what == ("score", "") and first.id.t == plan.learning.rounds + 2 and not run.is_owner:
         return _score(run, session, first)
     raise RemoteProtocolError("wrong_kind", "this node does not take part in such a sum")
+
+
+def _verified(run: NodeRun, session: ClientSession, part: bytes) -> Round:
+    request = session.verify_round(part)
+    if (request.spine_hash, request.bundle_hash) != (run.plan.spine_hash, run.plan.hash):
+        raise RemoteProtocolError("wrong_spine", "the round is bound to another alignment or plan")
+    return request
 
 
 def _count(run: NodeRun, session: ClientSession, request: Round) -> tuple[bytes, ...]:
@@ -69,7 +74,7 @@ def _train(run: NodeRun, session: ClientSession, update: Round, rest: tuple[byte
     encoder: Weights = {}
     requests = {"update": update}
     if run.shares_encoder:
-        role = session.verify_round(rest[0])
+        role = _verified(run, session, rest[0])
         if (role.id.kind, role.id.scope, role.id.t) != ("role", run.role, t):
             raise RemoteProtocolError("wrong_kind", "the encoder's sum must be of the same round and role")
         layouts["role"] = delta_layout(_encoder(run), round_clip(plan, t), len(run.roster.members(run.role)))
@@ -150,7 +155,8 @@ def _weights(data: bytes, shapes: Shapes) -> Weights:
 
 def _role_weights(run: NodeRun, data: bytes) -> Weights:
     """The encoder names the bins it was made for; other members' bins would make another network of it."""
+    weights = _weights(data, _encoder(run))
     head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     if head.get("__metadata__", {}).get("bins", "").encode() != run.home.read("bins"):
         raise RemoteProtocolError("wrong_bins", "the role's encoder was made for other bins")
-    return _weights(data, _encoder(run))
+    return weights

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from fedprofile.aggregation import GAINS, SCORES, gain_layout, score_layout, shared_roles
+from fedprofile.aggregation import GAINS, SCORES, gain_layout, score_layout
 from fedprofile.alignment.hashing import cross_fit_fold, uniform
 from fedprofile.errors import RemoteProtocolError
 from fedprofile.governance.permits import permit_named
@@ -36,7 +36,7 @@ class NodeRun:
         self.home, self.plan, self.roster = home, plan, roster
         self.me = home.config.party
         self.role = home.config.role
-        self.shares_encoder = plan.learning.share != "none" and self.role in shared_roles(roster)
+        self.shares_encoder = self.role in plan.schemas
         self.is_owner = self.me == roster.label_owner
 
     # -- the private side -------------------------------------------------------------------------

@@ -35,9 +35,12 @@ class SessionKeeper:
         self._held = ClientSession(*self._arguments(), **self._options())
         return self._held
 
-    def agreed(self) -> None:
-        """Keep the public transcript; it holds no secret."""
-        self._home.write(_TRANSCRIPT, self.current.transcript())
+    def handle(self, message: bytes) -> bytes | None:
+        """One message of a set-up; keeps the public transcript, which holds no secret."""
+        session = self.current
+        reply = session.handle(message)
+        self._home.write(_TRANSCRIPT, session.transcript())
+        return reply
 
     def end(self) -> None:
         """Forget the keys."""

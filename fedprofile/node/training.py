@@ -81,8 +81,10 @@ class LocalTraining:
         return pending
 
     def end(self, shared: Weights, encoder: Weights) -> None:
-        """Judge the last averaged weights; nothing is trained."""
+        """Judge the last averaged weights; nothing is trained. Raises RemoteProtocolError("wrong_round") too early."""
         self.refresh()
+        if self.t != self.plan.rounds:
+            raise RemoteProtocolError("wrong_round", f"this node has finished round {self.t} of {self.plan.rounds}")
         self._load(shared, encoder)
         self.learner.judge(self.plan.rounds)
 

@@ -55,8 +55,10 @@ class LabelRelease:
                 if ((column < -1) | (column >= task.classes)).any():
                     raise ValueError("range")
             priors = {t.name: tuple(float(v) for v in head["priors"][t.name]) for t in tasks}
+            if any(len(priors[t.name]) != t.classes for t in tasks):
+                raise ValueError("priors")
             eps = None if head["eps"] is None else float(head["eps"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             raise RemoteProtocolError("bad_release", "the label release does not fit the plan's tasks") from None
         return LabelRelease(slots, {t.name: c for t, c in zip(tasks, columns, strict=True)}, priors, eps)
 

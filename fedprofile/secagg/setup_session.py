@@ -87,9 +87,11 @@ class SetupSession:
         if session._record.latest_setup(asked.run_id) > asked.setup:
             raise remote("setup_reused")
         session._begin(asked)
-        session._accept_bundle(bundle)
-        session._on_open_bundle(opens)
-        session.advance(max(asked.base_t, session._record.latest_t(asked.run_id)))
+        if bundle:
+            session._accept_bundle(bundle)
+        if opens:
+            session._on_open_bundle(opens)
+            session.advance(max(asked.base_t, session._record.latest_t(asked.run_id)))
         return session
 
     def handle(self, message: bytes) -> bytes | None:
@@ -157,12 +159,10 @@ class SetupSession:
         return unsigned.signed(self._identity).encode()
 
     def transcript(self) -> bytes:
-        """The public messages of the set-up, for restore and for an auditor."""
-        self._ready()
+        """The public messages of the set-up so far, for restore and for an auditor."""
         handshake = self._live()
-        if handshake.bundle is None or handshake.opens is None:
-            raise local("wrong_state")
-        return join(handshake.request.encode(), handshake.bundle.encode(), handshake.opens.encode())
+        later = (m.encode() if m is not None else b"" for m in (handshake.bundle, handshake.opens))
+        return join(handshake.request.encode(), *later)
 
     def peer_seal_key(self, party_id: str) -> bytes:
         """The raw X25519 key (32 bytes) that a party signed for sealed messages of this run."""

@@ -9,12 +9,13 @@ TYPE = "Transcript"
 MAX = SetupReq.MAX + KeyBundle.MAX + OpenBundle.MAX + 64
 
 
-def join(request: bytes, bundle: bytes, opens: bytes) -> bytes:
+def join(request: bytes, bundle: bytes = b"", opens: bytes = b"") -> bytes:
+    """A set-up so far: what has not come yet is empty."""
     return Writer(TYPE).put(request).put(bundle).put(opens).done()
 
 
 def split(data: Buffer) -> tuple[bytes, bytes, bytes]:
-    """(SetupReq, KeyBundle, OpenBundle) as bytes. Raises RemoteProtocolError for anything else."""
+    """(SetupReq, KeyBundle, OpenBundle) as bytes, empty if not there. Raises RemoteProtocolError for anything else."""
     r = Reader(data, TYPE, MAX)
     parts = r.take(), r.take(), r.take()
     r.end()

@@ -56,6 +56,11 @@ def message_type(data: Buffer) -> str:
     return _TYPES[head[5]]
 
 
+def is_fps1(data: Buffer) -> bool:
+    """Whether the first bytes claim to be an fps1 message."""
+    return bytes(memoryview(data)[: len(MAGIC)]) == MAGIC
+
+
 class Writer:
     """Appends fields; ``done`` joins them once, so a large field is copied once."""
 

@@ -47,7 +47,7 @@ def make_plan(
 ) -> RunPlan:
     """``run_id`` None derives it from the plan, so that equal simulated runs are equal byte for byte."""
     tables = {node.role: node.table for node in nodes}
-    shared = shared_roles(roster) if config.learning.share != "none" else ()
+    shared = shared_roles(roster, policy) if config.learning.share != "none" else ()
     train_rows = int((split_bucket(federation.labels.ids, config.data.fold) < TRAIN_BELOW).sum())
     plan = RunPlan(
         run_id=run_id or bytes(32),

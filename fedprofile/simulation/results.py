@@ -15,6 +15,7 @@ from fedprofile.simulation.baselines import Baselines
 from fedprofile.types import MISSING_LABEL, Task
 
 SKIPPED = "baselines=none skipped it"
+UNDEFINED = "the test customers do not hold every class, so no AUC is defined"
 NO_GAIN = "baselines.gain_by_partner=false skipped it"
 NOISE = "the gap between bank alone and the better pooled model is below .01 AUC, within noise"
 
@@ -51,7 +52,7 @@ def _judge(task: Task, fusion: Fusion, baselines: Baselines | None, draws: int, 
         "models": models,
         "reasons": _reasons(models, baselines),
         "gap_closed": closed,
-        "gap_closed_reason": None if closed is not None else (NOISE if baselines else SKIPPED),
+        "gap_closed_reason": None if closed is not None else _why_no_gap(baselines, models["federated"]["auc"]),
         "best_pooled": best,
         "federated_minus_bank": _minus(y, found, "bank_alone", draws, seed),
         "federated_minus_members": _minus(y, found, "members_alone", draws, seed),
@@ -59,6 +60,12 @@ def _judge(task: Task, fusion: Fusion, baselines: Baselines | None, draws: int, 
         "reliability": {m: _bins(y, p) for m, p in found.items() if m in ("bank_alone", "federated", best)},
         "gain_by_partner": _gain_by_partner(y, name, test, found["federated"], baselines, draws, seed),
     }
+
+
+def _why_no_gap(baselines: Baselines | None, auc: float | None) -> str:
+    if baselines is None:
+        return SKIPPED
+    return NOISE if auc is not None else UNDEFINED
 
 
 def _reasons(models: Mapping[str, Any], baselines: Baselines | None) -> dict[str, str]:

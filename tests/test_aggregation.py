@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fedprofile import aggregation as agg
 from fedprofile.models.layout import shared_shapes
 from fedprofile.secagg.encoding import check_layout
-from fedprofile.types import LearningPlan, Party, Roster, Schema, Task
+from fedprofile.types import LearningPlan, Party, Policy, Roster, Schema, Task
 
 TASKS = (Task("tier", "ordinal", 3), Task("invest", "binary", 2))
 PLANS = st.builds(LearningPlan, rounds=st.integers(1, 30), steps=st.integers(1, 80), lr=st.floats(1e-5, 5e-3))
@@ -74,5 +74,11 @@ def test_gain_weight(gain, mean, weight):
 
 
 def test_only_partner_roles_of_three_members_share_an_encoder():
-    assert agg.shared_roles(roster("bank", "shop", "shop", "tax", "tax", "tax")) == ("tax",)
-    assert agg.shared_roles(roster("bank", "bank", "bank", "bank", "tax")) == ()
+    assert agg.shared_roles(roster("bank", "shop", "shop", "tax", "tax", "tax"), Policy()) == ("tax",)
+    assert agg.shared_roles(roster("bank", "bank", "bank", "bank", "tax"), Policy()) == ()
+
+
+def test_a_stricter_policy_needs_larger_roles():
+    three = roster("bank", "tax", "tax", "tax")
+    assert agg.shared_roles(three, Policy(min_hidden=3)) == ()
+    assert agg.shared_roles(three, Policy(colluders=1)) == ()

@@ -186,8 +186,10 @@ class Trainer:
         return out
 
 
-def train(nodes: Sequence[NodeData], tasks: Sequence[Task], plan: LearningPlan, lean: bool) -> tuple[list[float], float]:
-    """The whole training: (clock after each averaging, mean training loss of the last round)."""
+def train(
+    nodes: Sequence[NodeData], tasks: Sequence[Task], plan: LearningPlan, lean: bool
+) -> tuple[list[tuple[float, float]], float]:
+    """The whole training: (wall and processor clock after each averaging, mean training loss of the last round)."""
     trainers = [Trainer(data, tasks, plan, seed, lean) for seed, data in enumerate(nodes)]
     shared = [n for n, _ in trainers[0].net.named_parameters() if n.startswith(("trunk", "head"))]
     parameters = [dict(t.net.named_parameters()) for t in trainers]
@@ -206,7 +208,7 @@ def train(nodes: Sequence[NodeData], tasks: Sequence[Task], plan: LearningPlan, 
                 deltas[n] += own[n].detach() - centre[n]
         for n in shared:
             centre[n] += deltas[n] / len(trainers)
-        clock.append(time.perf_counter())
+        clock.append((time.perf_counter(), time.process_time()))
     for trainer, own in zip(trainers, parameters, strict=True):
         with torch.no_grad():
             for n in shared:

@@ -26,7 +26,9 @@ from fedprofile.models.layout import encoder_shapes, shared_shapes
 from fedprofile.types import LearningPlan
 
 PROFILES = ("strict", "none")
+WHAT = ("rounds", "rounds cpu", "whole", "whole cpu")
 Seconds = dict[str, float]
+Clock = tuple[float, float]
 
 
 def federated(ready: Ready) -> tuple[Seconds, float]:
@@ -37,34 +39,43 @@ def federated(ready: Ready) -> tuple[Seconds, float]:
     opened, losses = [], []
 
     def told(_t: int, values: dict[str, float]) -> None:
-        opened.append(time.perf_counter())
+        opened.append((time.perf_counter(), time.process_time()))
         losses.append(statistics.mean(v for k, v in values.items() if k.startswith("loss.")))
 
-    start, cpu = time.perf_counter(), time.process_time()
+    start = (time.perf_counter(), time.process_time())
     with server_app.watching(ready.job, Watch(round=told)):
         run_in_process(server_app.app, client_app.app, ready.homes, ready.job)
-    end, cpu = time.perf_counter(), time.process_time() - cpu
+    end = (time.perf_counter(), time.process_time())
     client_app.forget(list(ready.homes.values()))
-    return {"whole": end - start, "rounds": opened[-1] - opened[0], "cpu": cpu}, losses[-1]
+    return spans(start, end, opened), losses[-1]
 
 
 def bare(nodes: list[NodeData], plan: LearningPlan, lean: bool) -> tuple[Seconds, float]:
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(1)
-    start, cpu = time.perf_counter(), time.process_time()
+    start = (time.perf_counter(), time.process_time())
     clock, loss = train_bare(nodes, TASKS, plan, lean)
-    end, cpu = time.perf_counter(), time.process_time() - cpu
-    return {"whole": end - start, "rounds": clock[-1] - clock[0], "cpu": cpu}, loss
+    return spans(start, (time.perf_counter(), time.process_time()), clock), loss
+
+
+def spans(start: Clock, end: Clock, opened: list[Clock]) -> Seconds:
+    """Wall and processor seconds of the whole, and from the first to the last opened sum."""
+    out = {}
+    for i, unit in enumerate(("", " cpu")):
+        out[f"whole{unit}"] = end[i] - start[i]
+        out[f"rounds{unit}"] = opened[-1][i] - opened[0][i]
+    return out
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--plain", action="store_true", help="also the bare loop with torch's own dropout")
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     federation = invented()
-    seconds: dict[str, list[Seconds]] = {"lean": [], "plain": [], **{p: [] for p in PROFILES}}
+    seconds: dict[str, list[Seconds]] = {"lean": [], **({"plain": []} if args.plain else {}), **{p: [] for p in PROFILES}}
     last: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for repeat in range(args.pairs + 1):
@@ -73,7 +84,8 @@ def main() -> None:
             plan = ready["strict"].plan
             nodes = in_memory(federation, plan.replicas)
             result = {"lean": bare(nodes, plan, True), **{p: federated(ready[p]) for p in PROFILES}}
-            result["plain"] = bare(nodes, plan, False)
+            if args.plain:
+                result["plain"] = bare(nodes, plan, False)
             for name, (took, loss) in result.items():
                 last[name] = loss
                 if repeat:  # the first one warms up
@@ -84,9 +96,10 @@ def main() -> None:
     print(f"{len(nodes)} nodes, {plan.rounds} rounds of {plan.steps} steps, {shared} shared and {own} private parameters")
     print("last losses:", {n: round(v, 4) for n, v in last.items()})
     rows = {f"{a}/{b} {what}": ratio(seconds[a], seconds[b], what)
-            for a, b in (("strict", "lean"), ("strict", "plain"), ("none", "lean"), ("strict", "none")) for what in ("rounds", "whole", "cpu")}
+            for a, b in (("strict", "lean"), ("none", "lean"), ("strict", "plain"), ("strict", "none"))
+            if a in seconds and b in seconds for what in WHAT}
     for name, (low, mid, high) in rows.items():
-        print(f"{name:22} {low:.2f} {mid:.2f} {high:.2f}")
+        print(f"{name:24} {low:.2f} {mid:.2f} {high:.2f}")
     medians = {n: {k: statistics.median(t[k] for t in times) for k in times[0]} for n, times in seconds.items()}
     print("median seconds:", {n: {k: round(v, 2) for k, v in m.items()} for n, m in medians.items()})
     if args.json:

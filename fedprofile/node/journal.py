@@ -16,10 +16,10 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._mend()
 
     def append(self, event: dict[str, Any]) -> None:
         """Durable when it returns."""
+        self._mend()
         with open(self.path, "ab") as handle:
             handle.write(canonical(event) + b"\n")
             handle.flush()
@@ -27,14 +27,16 @@ class Journal:
 
     def _mend(self) -> None:
         """Cut a line that a crash tore: nothing was sent on the strength of it."""
-        if not self.path.exists():
+        if not self.path.exists() or not (size := self.path.stat().st_size):
             return
-        data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.truncate(self.path, whole)
+        with open(self.path, "rb") as handle:
+            handle.seek(size - 1)
+            if handle.read() == b"\n":
+                return
+        os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        self._mend()
         if not self.path.exists():
             return
         with open(self.path, "rb") as handle:

@@ -127,10 +127,11 @@ class Node:
     def _store_bins(self, envelope: Envelope) -> Envelope:
         """A run has one set of bins: weights of other bins would be another network's."""
         counts = only_part(envelope)
+        summed = tensors(counts)
         mark, held = hashlib.sha256(counts).hexdigest().encode(), self.home.read("bins")
         if held not in (None, mark):
             raise RemoteProtocolError("bins_changed", "a run has one set of bins")
-        self.run.share_features(tensors(counts))
+        self.run.share_features(summed)
         self.home.write("bins", mark)
         return Envelope("bins-stored")
 

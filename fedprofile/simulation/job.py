@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -217,6 +218,7 @@ class _Training:
             outcome = json.loads((self.job_dir / "outcome.json").read_text())
             tasks = results.judge_tasks(fusion, compared, self.plan.tasks, config.baselines.bootstrap, config.seed)
             bundle = self.run_dir / "bundle"
+            shutil.rmtree(bundle, ignore_errors=True)  # an interrupted run may have left one
             meta = bundle_meta(self.plan, self.federation, fusion, outcome, config_hash(config))
             write_bundle(bundle, fusion.fused, meta, owner.read_arrays(SHARED_MODEL) or {})
             models = results.compared_models(fusion, compared)

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from fedprofile.aggregation import shared_roles
+from fedprofile.aggregation import round_clip, shared_roles
 from fedprofile.alignment.hashing import split_bucket
 from fedprofile.config.schema import Config
 from fedprofile.data.federation import Federation
@@ -49,6 +49,15 @@ def make_plan(
     tables = {node.role: node.table for node in nodes}
     shared = shared_roles(roster, policy) if config.learning.share != "none" else ()
     train_rows = int((split_bucket(federation.labels.ids, config.data.fold) < TRAIN_BELOW).sum())
+    learning = _learning(config, alone=not shared, train_rows=train_rows)
+    widest = max(round_clip(learning, t) for t in range(1, learning.rounds + 1))
+    if widest > policy.clip:
+        raise ConfigError(
+            "secure.clip",
+            f"learning.lr={config.learning.lr:g} over {learning.steps} steps moves a weight by up to {widest:.3g} a round, "
+            f"more than the nodes' limit of {policy.clip:g}",
+            "Lower learning.lr or learning.steps, or raise secure.clip.",
+        )
     plan = RunPlan(
         run_id=run_id or bytes(32),
         purpose=PURPOSE,
@@ -56,7 +65,7 @@ def make_plan(
         roster_hash=roster.hash,
         policy_hash=policy.hash,
         seed=config.seed,
-        learning=_learning(config, alone=not shared, train_rows=train_rows),
+        learning=learning,
         label_eps=config.privacy.label_eps,
         min_views=views_needed(config),
         schemas={role: tables[role].schema for role in shared},

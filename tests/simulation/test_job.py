@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +20,8 @@ import fedprofile
 from fedprofile.cli.main import main
 from fedprofile.data.example import example
 from fedprofile.data.writing import write_folder
-from fedprofile.errors import ConfigError, TrainingDiverged, UsageError
-from fedprofile.models import bank, tabular_net
+from fedprofile.errors import ConfigError, UsageError
+from fedprofile.models import bank, registry, tabular_net
 from fedprofile.registry.bundle import open_bundle
 from fedprofile.report import schema
 from fedprofile.simulation.job import train
@@ -36,12 +35,16 @@ SMALL = (
 FILES = {"report.json", "report.html", "predictions.parquet", "bundle/manifest.json"}
 
 
+def make_quick(patch: pytest.MonkeyPatch) -> None:
+    """The bank's own models in a fraction of their steps."""
+    patch.setattr(tabular_net, "STEPS", 10)
+    patch.setattr(bank, "ALONE_LR", 0.3)
+    patch.setattr(bank, "FOLD_LR", 0.3)
+
+
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
-    """The bank's own models in a tenth of their steps; results go to ``tmp_path``."""
-    monkeypatch.setattr(tabular_net, "STEPS", 40)
-    monkeypatch.setattr(bank, "ALONE_LR", 0.3)
-    monkeypatch.setattr(bank, "FOLD_LR", 0.3)
+def _quick(monkeypatch, tmp_path):
+    make_quick(monkeypatch)
     monkeypatch.setenv("FEDPROFILE_HOME", str(tmp_path / "home"))
 
 
@@ -117,21 +120,12 @@ class TestAWholeRun:
         assert scores["customer_id"].to_list() == customers["customer_id"].to_list()
         assert set(open_bundle(run_dir / "bundle").roles) == {"shop", "tax"}
 
-    def test_the_same_again_is_the_same_and_another_seed_is_not(self, root, tmp_path):
-        runs = {name: tmp_path / name for name in ("one", "two", "other")}
-        for name, run_dir in runs.items():
-            train(words(root, run_dir, f"seed={int(name == 'other')}"))
-        assert model(runs["one"]) == model(runs["two"])
-        assert model(runs["one"])["shared/trunk.heads.weight"] != model(runs["other"])["shared/trunk.heads.weight"]
-
     @pytest.mark.parametrize(
         ("words_", "said"),
         [
             (["secure=none"], "secure=none"),
-            (["learning.share=role", "federation.members=3"], None),
-            (["learning.share=none"], None),
-            (["privacy.label_eps=null"], "label_eps=null"),
-            (["federation.overlap=0.5", "learning.trees=always"], None),
+            (["learning.share=role", "federation.members=3", "federation.overlap=0.8"], None),
+            (["learning.share=none", "privacy.label_eps=null", "learning.trees=always"], "label_eps=null"),
         ],
     )
     def test_other_ways_to_run(self, root, tmp_path, words_, said):
@@ -168,18 +162,20 @@ class TestTwoParties:
         assert min(o["hidden"] for o in report["privacy"]["openings"]) == 1
 
 
-class TestInterrupted:
-    @pytest.fixture(scope="class")
-    def undisturbed(self, root, tmp_path_factory):
-        with pytest.MonkeyPatch.context() as patch:
-            for module, name, value in ((tabular_net, "STEPS", 40), (bank, "ALONE_LR", 0.3), (bank, "FOLD_LR", 0.3)):
-                patch.setattr(module, name, value)
-            run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
-            train(words(root, run_dir, *self.MEMBERS))
-        return model(run_dir)
+MEMBERS = ("federation.members=3",)
 
-    MEMBERS = ("federation.members=3",)
-    STAGES = ("keys", "release", "stats", ("rounds", 1), ("rounds", 2), "weights", "scores", "fusion", "report")
+
+@pytest.fixture(scope="module")
+def undisturbed(root, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        train(words(root, run_dir, *MEMBERS))
+    return model(run_dir)
+
+
+class TestInterrupted:
+    STAGES = ("stats", ("rounds", 1), "scores", "report")
 
     @staticmethod
     def stop_at(stage):
@@ -195,14 +191,14 @@ class TestInterrupted:
     def test_at_any_stage_goes_on_to_the_same_model(self, root, tmp_path, undisturbed, stage):
         run_dir = tmp_path / "run"
         with pytest.raises(KeyboardInterrupt):
-            train(words(root, run_dir, *self.MEMBERS), observer=self.stop_at(stage))
+            train(words(root, run_dir, *MEMBERS), observer=self.stop_at(stage))
         assert not (run_dir / "report.json").exists()
         seen: list[Progress] = []
         report = train(resume=str(run_dir), observer=seen.append).report
         assert model(run_dir) == undisturbed
         assert report["learning_curve"]["rounds"] == [1, 2], "each round once"
-        if stage in (("rounds", 1), ("rounds", 2)):
-            assert min([p.round for p in seen if p.stage == "rounds"], default=3) == stage[1] + 1
+        if stage == ("rounds", 1):
+            assert [p.round for p in seen if p.stage == "rounds"] == [2]
 
     def test_while_results_are_written(self, root, tmp_path, undisturbed, monkeypatch):
         """Between the bundle and the report, which is what makes a run finished."""
@@ -210,7 +206,7 @@ class TestInterrupted:
         with monkeypatch.context() as patch:
             patch.setattr("fedprofile.report.plots.write_plots", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
-                train(words(root, run_dir, *self.MEMBERS))
+                train(words(root, run_dir, *MEMBERS))
         train(resume=str(run_dir))
         assert model(run_dir) == undisturbed
 
@@ -228,7 +224,7 @@ class TestInterrupted:
             "LocalTraining._commit = die\n"
             "train(sys.argv[1:])\n"
         )
-        command = [sys.executable, "-c", code, *words(root, run_dir, *self.MEMBERS)]
+        command = [sys.executable, "-c", code, *words(root, run_dir, *MEMBERS)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         killed = subprocess.run(command, env=environment, check=False, capture_output=True, timeout=60)
         assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
@@ -295,24 +291,20 @@ class TestTracking:
 
 
 class TestDivergence:
-    def test_names_node_layer_and_mend(self, root, tmp_path, capsys):
-        """A decay so strong that weights overflow: the run stops, says where, and no number is shown."""
-        bad = ("learning.weight_decay=1e30", "secure.clip=1e6", "learning.lr=1")
-        with pytest.raises(TrainingDiverged) as stopped:
-            train(words(root, tmp_path / "run", *bad))
-        assert stopped.value.node in ("bank", "shop", "tax")
-        assert stopped.value.layer.partition(".")[0] in ("encoder", "trunk")
-        assert stopped.value.t == 1
-        assert main(["train", "-q", *words(root, tmp_path / "again", *bad)]) == 1
+    @pytest.mark.parametrize(("decay", "steps", "layer"), [("1e30", 3, "loss"), ("1e42", 1, "encoder.first.weight")])
+    def test_names_node_layer_and_mend(self, root, tmp_path, capsys, decay, steps, layer):
+        """A decay so strong that numbers overflow, after a step or two: the run stops, and says where."""
+        bad = (f"learning.weight_decay={decay}", f"learning.steps={steps}", "learning.lr=1", "secure.clip=1e3")
+        assert main(["train", "-q", *words(root, tmp_path / "run", *bad)]) == 1
         said = capsys.readouterr().err
-        assert "training diverged at node" in said
-        assert "learning.lr" in said
+        assert f"training diverged at node 'bank', layer '{layer}', round 1. Lower learning.lr" in said
         assert "Traceback" not in said
+        assert not (tmp_path / "run" / "report.json").exists()
 
-    def test_a_rate_too_large_for_the_clip_is_a_mistake_of_the_config(self, root, tmp_path):
+    def test_a_rate_too_large_for_the_clip_is_refused_before_any_work(self, root, tmp_path):
         """A round's bound on a delta follows from the learning rate; above secure.clip no node would answer."""
         with pytest.raises(ConfigError, match=r"secure\.clip|learning\.lr"):
-            train(words(root, tmp_path / "run", "learning.lr=1"))
+            train(words(root, tmp_path / "run", "learning.lr=1", "learning.steps=40"))
         assert not (tmp_path / "run").exists()
 
 
@@ -358,6 +350,7 @@ def test_own_source_and_encoder_by_name(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(site))
     importlib.invalidate_caches()
+    registry._choices.cache_clear()
     own = [w for w in SMALL if w != "data=folder"]
     names = ["data.source=kiosk", "data.members=3", "model.encoder=linear"]
     result = train([*own, *names, f"run.dir={tmp_path / 'run'}"])
@@ -370,4 +363,4 @@ def test_own_source_and_encoder_by_name(tmp_path, monkeypatch):
         train([*own, *names[:2], "model.encoder=linar"])
     for module in ("own_parts", "own_parts_net"):
         sys.modules.pop(module, None)
-    shutil.rmtree(site)
+    registry._choices.cache_clear()

@@ -12,8 +12,8 @@ def git(folder, *words):
 
 
 def test_the_commit_of_the_checkout_and_whether_it_was_changed(tmp_path, monkeypatch):
-    package = tmp_path / "fedprofile"
-    package.mkdir()
+    package = tmp_path / "fedprofile" / "simulation"
+    package.mkdir(parents=True)
     (package / "provenance.py").write_text("1")
     monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
     git(tmp_path, "init")

@@ -26,20 +26,19 @@ from fedprofile.aggregation import (
 )
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
+from fedprofile.coordinator.talk import Conversation, Talk
 from fedprofile.coordinator.wire import Wire
-from fedprofile.errors import NodeFailed, RemoteProtocolError, TrainingDiverged
-from fedprofile.messages import REPLY_TO, UPWARD, Envelope
+from fedprofile.errors import NodeFailed, RemoteProtocolError
+from fedprofile.messages import Envelope
 from fedprofile.models.features import FeatureMap
 from fedprofile.models.grid import features_from_counts
 from fedprofile.models.layout import encoder_shapes, initial_weights, shared_shapes
 from fedprofile.secagg.identity import verify
 from fedprofile.secagg.policy import hidden, tolerance
 from fedprofile.secagg.server import ServerSession
-from fedprofile.secagg.wire import is_fps1
 from fedprofile.types import Kind, Layout, Opened, Progress, RoundId, Weights, canonical
 
 Exchange = Generator[dict[str, bytes], dict[str, bytes], "Outcome"]
-Talk = Generator[dict[str, bytes], dict[str, bytes], dict[str, Envelope]]
 
 
 @dataclass(frozen=True)
@@ -98,35 +97,7 @@ class _Run:
         )
         self.features: dict[str, FeatureMap] = {}
         self.wire = Wire()
-
-    # -- talking ---------------------------------------------------------------------------------
-    def ask(self, requests: dict[str, Envelope]) -> Talk:
-        """Send one envelope to each of some parties and check that each reply is of the right kind."""
-        encoded = {party: envelope.encode() for party, envelope in requests.items()}
-        self.wire.sent(requests, encoded)
-        answers = yield encoded
-        replies = {}
-        for party, request in requests.items():
-            if party not in answers:
-                raise NodeFailed(party, "no_answer")
-            try:
-                reply = Envelope.decode(answers[party])
-            except RemoteProtocolError as error:
-                raise NodeFailed(party, error.code) from None
-            self.wire.received(reply.type, len(answers[party]))
-            if reply.type == "error":
-                raise _failure(party, reply)
-            if reply.type != REPLY_TO[request.type] or len(reply.parts) != self._parts_due(request):
-                raise NodeFailed(party, "wrong_reply")
-            replies[party] = reply
-        return replies
-
-    def _parts_due(self, request: Envelope) -> int:
-        if request.type == "release-request":
-            return len(self.everyone)
-        if request.type == "round":
-            return sum(is_fps1(part) for part in request.parts)
-        return UPWARD[REPLY_TO[request.type]]
+        self.ask = Conversation(self.everyone, self.wire).ask
 
     def ask_all(self, envelope: Envelope) -> Talk:
         return self.ask(dict.fromkeys(self.everyone, envelope))
@@ -333,10 +304,3 @@ class _Run:
         self.watch.round(t, values)
         mean = sum(losses) / nodes / len(losses)
         self.watch.progress(Progress("rounds", t, self.plan.learning.rounds, mean))
-
-
-def _failure(party: str, reply: Envelope) -> Exception:
-    code = str(reply.body.get("code", "unknown"))
-    if code == "training_diverged":
-        return TrainingDiverged(party, str(reply.body.get("layer", "?")), int(reply.body.get("t", 0)))
-    return NodeFailed(party, code)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedprofile.aggregation import learning_rate
 from fedprofile.errors import ConfigError, FedprofileError, TrainingDiverged
 from fedprofile.models import net as nets
 from fedprofile.models.batches import Batches, State, generator_state, restore_generator
@@ -120,15 +121,11 @@ class LocalLearner:
             raise ValueError(f"round {t} is outside 1..{self.plan.rounds}")
         total = torch.zeros(len(self.tasks))
         for step in range(self.plan.steps):
-            total += self._step(t, self._rate((t - 1) * self.plan.steps + step))
+            total += self._step(t, learning_rate(self.plan, (t - 1) * self.plan.steps + step))
         self._refuse_non_finite_weights(t)
         self.round = t
         means = (total / self.plan.steps).tolist()
         return RoundLoss({task.name: v for task, v in zip(self.tasks, means, strict=True)}, int(self.train.sum()))
-
-    def _rate(self, it: int) -> float:
-        whole = self.plan.rounds * self.plan.steps
-        return self.plan.lr * min(1, (it + 1) / _WARM_UP) * (1 + math.cos(math.pi * it / whole)) / 2
 
     def _step(self, t: int, lr: float) -> Tensor:
         at = self._batches.draw()

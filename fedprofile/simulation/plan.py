@@ -54,8 +54,8 @@ def make_plan(
     if widest > policy.clip:
         raise ConfigError(
             "secure.clip",
-            f"learning.lr={config.learning.lr:g} over {learning.steps} steps moves a weight by up to {widest:.3g} a round, "
-            f"more than the nodes' limit of {policy.clip:g}",
+            f"learning.lr={config.learning.lr:g} over {learning.steps} steps moves a weight by up to {widest:.3g} "
+            f"a round, more than the nodes' limit of {policy.clip:g}",
             "Lower learning.lr or learning.steps, or raise secure.clip.",
         )
     plan = RunPlan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from fedprofile.models.bank import BankData, BankModels, fit_bank
 from fedprofile.models.fusion import FusedModel, fit_fusion
 from fedprofile.node.home import NodeHome
 from fedprofile.node.run import NodeRun
-from fedprofile.types import Roster, RunPlan, Table
+from fedprofile.types import Roster, RunPlan, Table, Task
 
 Probabilities = dict[str, npt.NDArray[np.float64]]
 Mask = npt.NDArray[np.bool_]
@@ -77,11 +77,24 @@ def read_sums(home: NodeHome, spine_slots: npt.NDArray[np.int64]) -> npt.NDArray
     return np.asarray(kept["sums"][spine_slots])
 
 
-def fuse(home: NodeHome, plan: RunPlan, roster: Roster, view_dropout: float, parts: Sequence[str]) -> Fusion:
-    """Fit bank alone and the fusion on true labels of training customers; validation chooses, test is not looked at."""
+FitBank = Callable[[BankData, tuple[Task, ...], int], BankModels]
+
+
+def fuse(
+    home: NodeHome,
+    plan: RunPlan,
+    roster: Roster,
+    view_dropout: float,
+    parts: Sequence[str],
+    fit: FitBank = fit_bank,
+) -> Fusion:
+    """Fit bank alone and the fusion on true labels of training customers; validation chooses, test is not looked at.
+
+    ``fit`` may find the bank's own models where an earlier run kept them.
+    """
     data = owner_data(home, plan, roster)
     sums = read_sums(home, NodeRun(home, plan, roster).spine.slots)
-    bank = fit_bank(data.bank, plan.tasks, plan.seed)
+    bank = fit(data.bank, plan.tasks, plan.seed)
     fused = fit_fusion(data.bank, bank, sums, data.known, plan.tasks, plan.seed, view_dropout, parts)
     candidates = bank.candidates(data.table)
     alone = {t.name: candidates[bank.choice[t.name]][t.name] for t in plan.tasks}

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file, save_file
 
 from fedprofile.config.schema import Config
 from fedprofile.data.federation import Federation
@@ -23,7 +20,8 @@ from fedprofile.models.fusion import fit_fusion
 from fedprofile.node.home import NodeHome
 from fedprofile.node.run import NodeRun
 from fedprofile.node.scoring import place, weigh
-from fedprofile.types import Roster, RunPlan, Table, canonical
+from fedprofile.simulation.cache import Cache
+from fedprofile.types import Roster, RunPlan, Table
 
 Sums = npt.NDArray[np.float32]
 
@@ -48,11 +46,11 @@ def compute(
     roster: Roster,
     homes: Mapping[str, NodeHome],
     fusion: Fusion,
-    cache: Path,
+    cache: Cache,
 ) -> Baselines:
     """All baselines; what does not depend on the run's own scores is cached by data, split, seed and settings."""
     data, seed = fusion.data, plan.seed
-    base = [federation.digest.hex(), config.data.fold, seed, 1]
+    base: list[object] = [federation.digest.hex(), config.data.fold, seed]
     key = ["members", *base, plan.basis.hex(), list(config.fusion.parts), config.fusion.view_dropout]
     runs = [NodeRun(homes[p.id], plan, roster) for p in roster.parties]
 
@@ -61,8 +59,8 @@ def compute(
 
     # lightgbm and torch leave the interpreter alone while they compute, so threads use all cores without a copy
     with ThreadPoolExecutor(os.cpu_count(), initializer=_one_thread) as pool:
-        members = pool.submit(_cached, cache, key, alone)
-        pooled = pool.submit(_cached, cache, ["pooled", *base], lambda: _pooled(federation, data, plan, seed))
+        members = pool.submit(cache.probabilities, key, alone)
+        pooled = pool.submit(cache.probabilities, ["pooled", *base], lambda: _pooled(federation, data, plan, seed))
         roles = data.roles if config.baselines.gain_by_partner else ()
         without = {role: pool.submit(_fused, config, fusion, *_without(runs, fusion, role)) for role in roles}
         together, apart = pooled.result(), members.result()["alone"]
@@ -133,20 +131,3 @@ def _fused(config: Config, fusion: Fusion, sums: Sums, known: npt.NDArray[np.flo
     options = (config.fusion.view_dropout, config.fusion.parts)
     model = fit_fusion(data.bank, fusion.bank, sums, present, fusion.bank.tasks, config.seed, *options)
     return model.predict(data.table, sums, present)
-
-
-def _cached(cache: Path, key: list[object], make: Callable[[], dict[str, Probabilities]]) -> dict[str, Probabilities]:
-    """Probabilities by name and task, from the cache folder if they were computed before."""
-    file = cache / (hashlib.sha256(canonical(key)).hexdigest() + ".safetensors")
-    if not file.exists():
-        found = make()
-        cache.mkdir(parents=True, exist_ok=True)
-        flat = {f"{name}/{task}": np.ascontiguousarray(p) for name, by in found.items() for task, p in by.items()}
-        temporary = file.with_suffix(".new")
-        save_file(flat, temporary)
-        temporary.replace(file)
-    out: dict[str, Probabilities] = {}
-    for name_task, p in load_file(file).items():
-        name, _, task = name_task.partition("/")
-        out.setdefault(name, {})[task] = p
-    return out

@@ -197,21 +197,26 @@ class _Training:
     def _conclude(self, run: TrackingRun | NullRun) -> Result:
         from fedprofile.label_owner.evaluate import fuse
         from fedprofile.label_owner.party import SHARED_MODEL
+        from fedprofile.models.bank import fit_bank
         from fedprofile.registry.bundle import write_bundle
         from fedprofile.report import page, plots, schema
         from fedprofile.simulation import baselines, results
+        from fedprofile.simulation.cache import Cache
         from fedprofile.simulation.outputs import bundle_meta, write_predictions
 
-        owner = self.homes[self.federation.label_owner]
-        config = self.config
+        owner, config = self.homes[self.federation.label_owner], self.config
+        cache = Cache(Path(config.baselines.cache) if config.baselines.cache else home() / "cache" / "baselines")
         with self.clock.stage("fusion"):
             self.observe(Progress("fusion"))
-            fusion = fuse(owner, self.plan, self.roster, config.fusion.view_dropout, config.fusion.parts)
+            options = (config.fusion.view_dropout, config.fusion.parts)
+            key: list[object] = [self.federation.digest.hex(), config.data.fold, config.seed]
+            fusion = fuse(
+                owner, self.plan, self.roster, *options, lambda *given: cache.bank(key, lambda: fit_bank(*given))
+            )
         compared = None
         if config.baselines.enabled:
             with self.clock.stage("baselines"):
                 self.observe(Progress("baselines"))
-                cache = Path(config.baselines.cache) if config.baselines.cache else home() / "cache" / "baselines"
                 compared = baselines.compute(config, self.federation, self.plan, self.roster, self.homes, fusion, cache)
         with self.clock.stage("report"):
             self.observe(Progress("report"))

@@ -25,7 +25,7 @@ from fedprofile.aggregation import (
     role_takes_trunk,
     round_clip,
     score_layout,
-    shared_roles,
+   
     update_layout,
 )  # fmt: skip
 from fedprofile.coordinator.job import Job
@@ -122,7 +122,7 @@ def _script(job: Job, homes: Mapping[str, Path], party: str) -> Iterator[Step]:
     """The replies of one party in one undisturbed run."""
     plan, roster, everyone = job.plan, job.roster, len(job.roster.parties)
     role, owner, last = roster.party(party).role, party == roster.label_owner, job.plan.learning.rounds
-    shares = plan.learning.share != "none" and role in shared_roles(roster)
+    shares = role in plan.schemas
     members = len(roster.members(role))
     yield from map(Step, ("identity", "approval", "key-ad", "key-open", "ready"))
     yield from map(Step, ("labels", "labels-stored") if owner else ("labels-stored",))
@@ -191,7 +191,7 @@ def _check_handshake(job: Job, seen: Seen) -> None:
     """Hashes are of what they should be of, and nonces open commitments: no room for anything else."""
     everyone = tuple(p.id for p in job.roster.parties)
     session = ServerSession(job.plan.run_id, job.roster, job.policy, everyone, job.profile, schema_hash=job.plan.hash)
-    request = session.setup_request(0 if shared_roles(job.roster) else 1)
+    request = session.setup_request(0 if job.plan.schemas else 1)
     assert {ad.setup_hash for ad in seen.ads.values()} <= {hashlib.sha256(request).digest()}, "another set-up"
     bundle = KeyBundle(tuple(seen.ads[p] for p in wire_order(tuple(seen.ads))))
     for party, opened in seen.opens.items():

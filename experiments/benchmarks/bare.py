@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, logsigmoid
 
-
 from fedprofile.types import LearningPlan, Task
 
 WARM_UP = 30
@@ -100,7 +99,9 @@ class Trainer:
         self.tasks, self.plan = tasks, plan
         self.generator = torch.Generator().manual_seed(seed)
         self.x = torch.from_numpy(data.x)
-        weights = [torch.from_numpy(data.flips[t.name]).T[torch.from_numpy(data.labels[t.name]).clamp(0)] for t in tasks]
+        weights = [
+            torch.from_numpy(data.flips[t.name]).T[torch.from_numpy(data.labels[t.name]).clamp(0)] for t in tasks
+        ]
         self.weights = torch.cat(weights, -1)  # (n, K1+K2+...): P(released | true class)
         self.known = torch.stack([torch.from_numpy(data.labels[t.name] >= 0) for t in tasks], -1).float()
         self.all_known = bool(self.known[torch.from_numpy(data.train)].all())

@@ -40,7 +40,9 @@ def first_round(command: list[str], environment: dict[str, str]) -> dict[str, fl
     start = time.perf_counter()
     seconds: dict[str, float] = {}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as run:
         assert run.stderr is not None
         for line in run.stderr:
             stage = line.split()[0] if line.strip() else ""
@@ -77,7 +79,11 @@ def main() -> None:
                 ratios.append(stages[FIRST] / imports)
                 busy.append(stages[CPU] / cpu)
             label = f"run {run}" if run else "empty store"
-            print(f"{label}: imports {imports:.2f} (processor {cpu:.2f}) |", *(f"{s} {v:.2f}" for s, v in stages.items()), flush=True)
+            print(
+                f"{label}: imports {imports:.2f} (processor {cpu:.2f}) |",
+                *(f"{s} {v:.2f}" for s, v in stages.items()),
+                flush=True,
+            )
     for name, values in (("seconds", took), ("ratio to imports", ratios), ("ratio, processor", busy)):
         print(f"{name:18} {min(values):.2f} {statistics.median(values):.2f} {max(values):.2f}")
 

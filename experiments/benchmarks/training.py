@@ -75,7 +75,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     federation = invented()
-    seconds: dict[str, list[Seconds]] = {"lean": [], **({"plain": []} if args.plain else {}), **{p: [] for p in PROFILES}}
+    seconds: dict[str, list[Seconds]] = {
+        "lean": [],
+        **({"plain": []} if args.plain else {}),
+        **{p: [] for p in PROFILES},
+    }
     last: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for repeat in range(args.pairs + 1):
@@ -90,20 +94,28 @@ def main() -> None:
                 last[name] = loss
                 if repeat:  # the first one warms up
                     seconds[name].append(took)
-            print(f"{repeat}/{args.pairs}", *(f"{n} {s['whole']:.2f} s" for n, (s, _) in result.items()), file=sys.stderr)
+            times = (f"{name} {took['whole']:.2f} s" for name, (took, _) in result.items())
+            print(f"{repeat}/{args.pairs}", *times, file=sys.stderr)
     shared = sum(torch.Size(s).numel() for s in shared_shapes(TASKS, plan).values())
     own = [sum(torch.Size(s).numel() for s in encoder_shapes(n.x.shape[1], plan).values()) for n in nodes]
-    print(f"{len(nodes)} nodes, {plan.rounds} rounds of {plan.steps} steps, {shared} shared and {own} private parameters")
+    print(
+        f"{len(nodes)} nodes, {plan.rounds} rounds of {plan.steps} steps, {shared} shared and {own} private parameters"
+    )
     print("last losses:", {n: round(v, 4) for n, v in last.items()})
-    rows = {f"{a}/{b} {what}": ratio(seconds[a], seconds[b], what)
-            for a, b in (("strict", "lean"), ("none", "lean"), ("strict", "plain"), ("strict", "none"))
-            if a in seconds and b in seconds for what in WHAT}
+    rows = {
+        f"{a}/{b} {what}": ratio(seconds[a], seconds[b], what)
+        for a, b in (("strict", "lean"), ("none", "lean"), ("strict", "plain"), ("strict", "none"))
+        if a in seconds and b in seconds
+        for what in WHAT
+    }
     for name, (low, mid, high) in rows.items():
         print(f"{name:24} {low:.2f} {mid:.2f} {high:.2f}")
     medians = {n: {k: statistics.median(t[k] for t in times) for k in times[0]} for n, times in seconds.items()}
     print("median seconds:", {n: {k: round(v, 2) for k, v in m.items()} for n, m in medians.items()})
     if args.json:
-        args.json.write_text(json.dumps({"ratios": rows, "seconds": seconds, "private": own, "shared": shared}, indent=1))
+        args.json.write_text(
+            json.dumps({"ratios": rows, "seconds": seconds, "private": own, "shared": shared}, indent=1)
+        )
 
 
 def ratio(above: list[Seconds], below: list[Seconds], what: str) -> tuple[float, float, float]:

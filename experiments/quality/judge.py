@@ -57,7 +57,7 @@ class Cell:
         return mean, mean - half, mean + half
 
     def closed(self, task: str) -> float | None:
-        """(federated - bank) / (better pooled - bank), on means over folds; validation chose the better pooled model."""
+        """(federated - bank) / (better pooled - bank), on means over folds; validation chose the pooled model."""
         bank, federated = self.auc(task, "bank_alone"), self.auc(task)
         pooled = np.mean(
             [t["models"][t["best_pooled"]]["auc"] for t in (r["tasks"][task] for r in self.reports.values())]

@@ -25,7 +25,6 @@ from fedprofile.aggregation import (
     role_takes_trunk,
     round_clip,
     score_layout,
-   
     update_layout,
 )  # fmt: skip
 from fedprofile.coordinator.job import Job

@@ -6,6 +6,7 @@ import pytest
 from fedprofile.data.example import example
 from fedprofile.simulation import baselines
 from fedprofile.simulation.baselines import compute, pool
+from fedprofile.simulation.cache import Cache
 
 
 def test_pooling_puts_each_partys_columns_beside_each_other_and_missing_where_absent():
@@ -31,7 +32,7 @@ def test_pooling_puts_each_partys_columns_beside_each_other_and_missing_where_ab
 def computed(finished_once, fused, tmp_path_factory):
     world, _ = finished_once
     config = replace(world.config, fusion=replace(world.config.fusion, parts=["linear"], view_dropout=0.0))
-    cache = tmp_path_factory.mktemp("cache")
+    cache = Cache(tmp_path_factory.mktemp("cache"))
     arguments = (config, world.federation, world.job.plan, world.job.roster, world.homes, fused, cache)
     return compute(*arguments), arguments
 

@@ -48,6 +48,9 @@ UPWARD = {
 }
 """Reply type -> how many parts it may carry."""
 
+REPLY_BODY = {"identity": {"party"}, "approval": {"plan"}}
+"""Reply type -> keys of its body; the bodies of all others but "error" are empty."""
+
 REPLY_TO = {
     "identify": "identity",
     "plan": "approval",

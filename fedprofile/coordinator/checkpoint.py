@@ -31,6 +31,7 @@ class Checkpoint:
     summaries: list[dict[str, float]] = field(default_factory=list)
     openings: list[dict[str, str | int]] = field(default_factory=list)
     means: dict[str, float] = field(default_factory=dict)
+    wire: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
 
 class CheckpointStore:
@@ -47,7 +48,7 @@ class CheckpointStore:
             arrays |= {f"encoder/{role}/{name}": value for name, value in weights.items()}
         for role, counts in state.counts.items():
             arrays |= {f"count/{role}/{name}": value for name, value in counts.items()}
-        plain = {k: getattr(state, k) for k in ("t", "setups", "released", "summaries", "openings", "means")}
+        plain = {k: getattr(state, k) for k in ("t", "setups", "released", "summaries", "openings", "means", "wire")}
         temporary = self.path.with_suffix(".new")
         temporary.write_bytes(save(arrays, metadata={"state": canonical(plain).decode()}))
         os.replace(temporary, self.path)

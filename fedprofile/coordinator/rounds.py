@@ -7,7 +7,7 @@ approve the plan, agree keys, release labels, count shared bins, train in rounds
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 
 from safetensors.numpy import save
@@ -84,7 +84,8 @@ class _Run:
         self.roles = tuple(sorted(self.plan.schemas))
         self.state = store.load()
         self.state.setups += 1
-        self.store.save(self.state)
+        self.wire = Wire(**self.state.wire)
+        self._keep()
         self.attempt = self.state.setups - 1
         self.session = ServerSession(
             self.plan.run_id,
@@ -96,11 +97,15 @@ class _Run:
             setup=self.attempt,
         )
         self.features: dict[str, FeatureMap] = {}
-        self.wire = Wire()
         self.ask = Conversation(self.everyone, self.wire).ask
 
     def ask_all(self, envelope: Envelope) -> Talk:
         return self.ask(dict.fromkeys(self.everyone, envelope))
+
+    def _keep(self) -> None:
+        """What a restarted coordinator goes on from."""
+        self.state.wire = asdict(self.wire)
+        self.store.save(self.state)
 
     # -- stages ----------------------------------------------------------------------------------
     def approve(self) -> Talk:
@@ -134,7 +139,7 @@ class _Run:
         sealed = dict(zip(self.everyone, reply.parts, strict=True))
         stored = yield from self.ask({p: Envelope("release", parts=(sealed[p],)) for p in self.everyone})
         self.state.released = True
-        self.store.save(self.state)
+        self._keep()
         return stored
 
     def count_bins(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
@@ -146,9 +151,10 @@ class _Run:
                 members = self._members(role)
                 opened = yield from self._sum("stats", role, 0, members, counts_layout(schema, len(members)), b"")
                 self.state.counts[role] = {c: opened.values[f"count.{c}"] for c in schema.columns}
-                self.store.save(self.state)
-                summed = Envelope("bins", parts=(save(self.state.counts[role]),))
-                yield from self.ask(dict.fromkeys(members, summed))
+                self._keep()
+            # on every start: a member that was lost before it held them would otherwise never get them
+            bins = Envelope("bins", parts=(save(self.state.counts[role]),))
+            yield from self.ask(dict.fromkeys(self._members(role), bins))
             self.features[role] = features_from_counts(schema, self.state.counts[role])
 
     def train(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
@@ -184,7 +190,7 @@ class _Run:
         )
         sums = zip(self.plan.tasks, gains.values[GAINS], strict=True)
         self.state.means = {t.name: float(v) / len(self.everyone) for t, v in sums}
-        self.store.save(self.state)
+        self._keep()
 
     def finish(self) -> Talk:
         """The label owner takes the shared model home; every node forgets its session keys."""
@@ -300,7 +306,7 @@ class _Run:
         values |= {"nodes": nodes, "rows": rows, "saturated": saturated}
         self.state.t = t
         self.state.summaries.append({"t": float(t), **values})
-        self.store.save(self.state)
+        self._keep()
         self.watch.round(t, values)
         mean = sum(losses) / nodes / len(losses)
         self.watch.progress(Progress("rounds", t, self.plan.learning.rounds, mean))

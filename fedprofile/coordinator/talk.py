@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fedprofile.coordinator.wire import Wire
 from fedprofile.errors import NodeFailed, RemoteProtocolError, TrainingDiverged
-from fedprofile.messages import REPLY_TO, UPWARD, Envelope
+from fedprofile.messages import REPLY_BODY, REPLY_TO, UPWARD, Envelope
 from fedprofile.secagg.wire import is_fps1
 
 Talk = Generator[dict[str, bytes], dict[str, bytes], dict[str, Envelope]]
@@ -40,7 +40,8 @@ class Conversation:
         self.wire.received(reply.type, len(answer))
         if reply.type == "error":
             raise _failure(party, reply)
-        if reply.type != REPLY_TO[request.type] or len(reply.parts) != self._parts_due(request):
+        due = (REPLY_TO[request.type], REPLY_BODY.get(reply.type, set()), self._parts_due(request))
+        if (reply.type, set(reply.body), len(reply.parts)) != due:
             raise NodeFailed(party, "wrong_reply")
         return reply
 

@@ -16,7 +16,7 @@ from flwr.serverapp import ServerApp
 from flwr.simulation import run_simulation
 
 from fedprofile.flower.client_app import HOMES
-from fedprofile.flower.server_app import JOB
+from fedprofile.flower.server_app import JOB, abandon
 
 
 def run_on_ray(
@@ -25,15 +25,24 @@ def run_on_ray(
     """Run with ``workers`` actors of one CPU each. A node's state lies in its home, so any actor can serve it."""
     index = job / "homes.json"
     index.write_text(json.dumps([str(h) for h in homes.values()]))
-    settings = {HOMES: str(index), JOB: str(job), "RAY_USAGE_STATS_ENABLED": "0", "FLWR_TELEMETRY_ENABLED": "0"}
+    # actors inherit the environment; PYTHONPATH is listed because flwr changes it for good
+    settings = {
+        HOMES: str(index),
+        JOB: str(job),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+    }
     backend: Any = {
         "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-        "init_args": {"num_cpus": workers, "runtime_env": {"env_vars": settings}, "include_dashboard": False},
+        "init_args": {"num_cpus": workers, "include_dashboard": False},
     }
     with _environment(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         logging.getLogger("flwr").setLevel(logging.ERROR)
-        run_simulation(server_app, client_app, len(homes), backend_config=backend)
+        try:
+            run_simulation(server_app, client_app, len(homes), backend_config=backend)
+        finally:
+            abandon(job)  # the ServerApp's thread must not wait for actors that are gone
 
 
 @contextmanager

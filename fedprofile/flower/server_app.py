@@ -30,18 +30,20 @@ POLL = 0.25
 ANSWER_WITHIN = 600.0
 app = ServerApp()
 _watches: dict[Path, Watch] = {}
+_abandoned: set[Path] = set()
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     folder = Path(str(context.run_config.get("job") or os.environ[JOB]))
     job = Job.from_json((folder / "job.json").read_text())
-    nodes = _identify(grid, len(job.roster.parties))
+    _abandoned.discard(folder)
+    nodes = _identify(grid, folder, {p.id for p in job.roster.parties})
     exchange = conduct(job, CheckpointStore(folder), _watches.get(folder, Watch()))
     try:
         requests = next(exchange)
         while True:
-            requests = exchange.send(talk(grid, nodes, requests))
+            requests = exchange.send(talk(grid, folder, nodes, requests))
     except StopIteration as done:
         _write_outcome(folder, done.value)
 
@@ -56,7 +58,12 @@ def watching(folder: Path, watch: Watch) -> Iterator[None]:
         del _watches[folder]
 
 
-def talk(grid: Grid, nodes: Mapping[str, int], requests: Mapping[str, bytes]) -> dict[str, bytes]:
+def abandon(folder: Path) -> None:
+    """Make a ServerApp that still waits for this job's nodes give up."""
+    _abandoned.add(folder)
+
+
+def talk(grid: Grid, folder: Path, nodes: Mapping[str, int], requests: Mapping[str, bytes]) -> dict[str, bytes]:
     """Send each party its request and wait for all answers; raises NodeFailed for the first that has none."""
     messages = {
         party: Message(pack(data), nodes[party], MESSAGE_TYPE, ttl=ANSWER_WITHIN) for party, data in requests.items()
@@ -71,18 +78,30 @@ def talk(grid: Grid, nodes: Mapping[str, int], requests: Mapping[str, bytes]) ->
                 raise NodeFailed(party, f"flower_error_{reply.error.code}")
             answers[party] = unpack(reply)
         if len(answers) < len(ids):
-            if time.monotonic() > give_up:
+            if time.monotonic() > give_up or folder in _abandoned:
                 raise NodeFailed(next(p for p in requests if p not in answers), "no_answer")
             time.sleep(getattr(grid, "poll", POLL))
     return {party: answers[party] for party in requests}
 
 
-def _identify(grid: Grid, expected: int) -> dict[str, int]:
-    while len(ids := list(grid.get_node_ids())) < expected:
+def _identify(grid: Grid, folder: Path, roster: set[str]) -> dict[str, int]:
+    """Party id -> Flower node id, by asking. Raises NodeFailed unless the answers are the roster, each once."""
+    while len(ids := list(grid.get_node_ids())) < len(roster):
+        if folder in _abandoned:
+            raise NodeFailed(sorted(roster)[0], "no_answer")
         time.sleep(POLL)
     names = {str(i): i for i in ids}
-    answers = talk(grid, names, dict.fromkeys(names, Envelope("identify").encode()))
-    return {str(Envelope.decode(data).body["party"]): names[name] for name, data in answers.items()}
+    answers = talk(grid, folder, names, dict.fromkeys(names, Envelope("identify").encode()))
+    nodes: dict[str, int] = {}
+    for name, data in answers.items():
+        party = str(Envelope.decode(data).body.get("party"))
+        if party in nodes:
+            raise NodeFailed(party, "identified_twice")
+        if party in roster:
+            nodes[party] = names[name]
+    if missing := sorted(roster - nodes.keys()):
+        raise NodeFailed(missing[0], "not_identified")
+    return nodes
 
 
 def _write_outcome(folder: Path, outcome: Outcome) -> None:

@@ -23,6 +23,7 @@ class SessionKeeper:
         self._journal = journal
         self._held: ClientSession | None = None
         self._setups = 0
+        self._seen: bytes | None = None
 
     @property
     def _simulated(self) -> bool:
@@ -31,7 +32,9 @@ class SessionKeeper:
     def begin(self) -> ClientSession:
         """A fresh session for one more key agreement of this run."""
         self._setups = self._count() + 1
+        self._home.remove(_TRANSCRIPT)
         self._home.write(_SETUPS, str(self._setups).encode())
+        self._seen = None
         self._held = ClientSession(*self._arguments(), **self._options())
         return self._held
 
@@ -39,7 +42,8 @@ class SessionKeeper:
         """One message of a set-up; keeps the public transcript, which holds no secret."""
         session = self.current
         reply = session.handle(message)
-        self._home.write(_TRANSCRIPT, session.transcript())
+        self._seen = session.transcript()
+        self._home.write(_TRANSCRIPT, self._seen)
         return reply
 
     def end(self) -> None:
@@ -52,12 +56,12 @@ class SessionKeeper:
     @property
     def current(self) -> ClientSession:
         """Raises RemoteProtocolError("need_setup") when this process holds no keys and may not derive them."""
-        if self._held is not None and self._setups == self._count():
-            return self._held
         transcript = self._home.read(_TRANSCRIPT)
+        if self._held is not None and (self._setups, self._seen) == (self._count(), transcript):
+            return self._held
         if not self._simulated or transcript is None:
             raise RemoteProtocolError("need_setup", "this node holds no session keys: agree keys again")
-        self._setups = self._count()
+        self._setups, self._seen = self._count(), transcript
         self._held = ClientSession.restore(transcript, *self._arguments(), **self._options())
         return self._held
 

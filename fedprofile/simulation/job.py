@@ -26,11 +26,11 @@ from fedprofile.node.home import NodeHome
 from fedprofile.secagg.setup_messages import Profile
 from fedprofile.simulation.homes import give_labels, is_simulated, make_homes, make_roster, pin, spine_secret, write_job
 from fedprofile.simulation.nodes import align, deal
-from fedprofile.simulation.plan import check_federation, make_plan, make_policy, views_needed
+from fedprofile.simulation.plan import check_federation, make_learning, make_plan, make_policy, views_needed
 from fedprofile.types import Progress
 
 Observer = Callable[[Progress], None]
-_JOB, _REPORT, _TRACKING = "coordinator", "report.json", "tracking.json"
+_JOB, _REPORT, _TRACKING, _FINISHED = "coordinator", "report.json", "tracking.json", ".finished"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def train(
     observe = observer or (lambda _: None)
     if resume is not None:
         run_dir = Path(resume).absolute()
-        if (run_dir / _REPORT).exists():
+        if (run_dir / _FINISHED).exists():
             raise UsageError(f"the run in {run_dir} is finished", "Start a new one, or read its report.html.")
         return _Training(read(run_dir), run_dir, observe, parent, register, resumed=True).go()
     chosen = config if isinstance(config, Config) else compose(list(config or ()))
@@ -129,12 +129,13 @@ class _Training:
             return
         alignment = align(self.nodes, spine_secret(self.federation, secrets), views_needed(self.config))
         check_federation(self.config, self.federation, self.nodes, alignment)
+        policy = make_policy(self.config, self.federation)
+        make_learning(self.config, self.federation, self.nodes, policy)
         save(self.config, self.run_dir)
         modes = (secrets, self.config.federation.consent, self.config.secure.profile)
         self.homes = make_homes(self.run_dir / "nodes", self.federation, self.nodes, alignment, *modes)
         give_labels(self.homes[self.federation.label_owner], self.federation, alignment, self.config.data.fold)
         self.roster = make_roster(self.homes, self.federation.label_owner)
-        policy = make_policy(self.config, self.federation)
         pin(self.homes, self.roster, policy)
         run_id = None if is_simulated(secrets) else os.urandom(32)
         self.plan = make_plan(self.config, self.federation, self.nodes, alignment, self.roster, policy, run_id)
@@ -228,14 +229,14 @@ class _Training:
             write_bundle(bundle, fusion.fused, meta, owner.read_arrays(SHARED_MODEL) or {})
             models = results.compared_models(fusion, compared)
             write_predictions(self.run_dir / "predictions.parquet", fusion, models, self.plan.tasks, owner)
-        with self.clock.stage("register"):
-            version = run.log_model(bundle, self.register and self.parent is None)
         report = self._report(fusion, tasks, outcome, run)
         schema.validate(report)
         pictures = plots.write_plots(report, self.run_dir)
         page.write_page(report, self.run_dir, pictures)
         (self.run_dir / _REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False))
         run.log_report(report, self.run_dir)
+        version = run.log_model(bundle, self.register and self.parent is None)
+        (self.run_dir / _FINISHED).touch()
         return Result(report, self.run_dir, bundle, version)
 
     def _report(

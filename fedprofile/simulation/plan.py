@@ -13,7 +13,7 @@ from fedprofile.data.federation import Federation
 from fedprofile.errors import ConfigError
 from fedprofile.label_owner.party import TRAIN_BELOW
 from fedprofile.simulation.nodes import Alignment, SimulatedNode
-from fedprofile.types import LearningPlan, Policy, Roster, RunPlan
+from fedprofile.types import LearningPlan, Party, Policy, Roster, RunPlan
 
 MANY_ROWS = 12_000
 PURPOSE = "customer tiering and product propensity"
@@ -36,17 +36,15 @@ def views_needed(config: Config) -> int:
     return max(config.fusion.min_views, config.secure.min_hidden + config.secure.colluders)
 
 
-def make_plan(
-    config: Config,
-    federation: Federation,
-    nodes: list[SimulatedNode],
-    alignment: Alignment,
-    roster: Roster,
-    policy: Policy,
-    run_id: bytes | None,
-) -> RunPlan:
-    """``run_id`` None derives it from the plan, so that equal simulated runs are equal byte for byte."""
-    tables = {node.role: node.table for node in nodes}
+def make_learning(
+    config: Config, federation: Federation, nodes: list[SimulatedNode], policy: Policy
+) -> tuple[LearningPlan, tuple[str, ...]]:
+    """The arithmetic of local training, and the roles whose members share an encoder.
+
+    Raises ConfigError where a round could move a weight further than the nodes' clip allows.
+    """
+    parties = tuple(Party(n.id, n.role, n.role, b"") for n in nodes)
+    roster = Roster(1, b"", parties, federation.label_owner)
     shared = shared_roles(roster, policy) if config.learning.share != "none" else ()
     train_rows = int((split_bucket(federation.labels.ids, config.data.fold) < TRAIN_BELOW).sum())
     learning = _learning(config, alone=not shared, train_rows=train_rows)
@@ -58,6 +56,21 @@ def make_plan(
             f"a round, more than the nodes' limit of {policy.clip:g}",
             "Lower learning.lr or learning.steps, or raise secure.clip.",
         )
+    return learning, shared
+
+
+def make_plan(
+    config: Config,
+    federation: Federation,
+    nodes: list[SimulatedNode],
+    alignment: Alignment,
+    roster: Roster,
+    policy: Policy,
+    run_id: bytes | None,
+) -> RunPlan:
+    """``run_id`` None derives it from the plan, so that equal simulated runs are equal byte for byte."""
+    tables = {node.role: node.table for node in nodes}
+    learning, shared = make_learning(config, federation, nodes, policy)
     plan = RunPlan(
         run_id=run_id or bytes(32),
         purpose=PURPOSE,

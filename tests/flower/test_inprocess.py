@@ -6,6 +6,7 @@ A new flwr that moves one of those names, or gives it another meaning, fails her
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
@@ -166,7 +167,7 @@ class TestErrors:
         assert reply.error.reason == "ValueError"
         assert not any(b"EXAMPLE" in data for data in heard)
         with pytest.raises(NodeFailed) as failed:
-            talk(grid, {"shop": 3}, {"shop": b"question"})
+            talk(grid, Path("job"), {"shop": 3}, {"shop": b"question"})
         assert failed.value.node == "shop"
         assert "EXAMPLE" not in str(failed.value)
 

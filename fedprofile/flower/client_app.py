@@ -50,7 +50,8 @@ def _node(home: Path) -> Node:
     import torch
 
     torch.set_num_threads(1)  # of the calling thread: equal results wherever the node runs
-    torch.use_deterministic_algorithms(True)
+    # the same flag as use_deterministic_algorithms, which would load torch's compiler first: 2 s of start-up
+    torch.set_deterministic_debug_mode("error")
     if home not in _nodes:
         from fedprofile.label_owner.party import open_node
 

@@ -111,7 +111,8 @@ class Numeric:
         return np.hstack(parts).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": "numeric", **asdict(self)}
+        nested = None if self.distribution is None else dict(vars(self.distribution))
+        return {"kind": "numeric", **vars(self), "distribution": nested}
 
 
 @dataclass(frozen=True)

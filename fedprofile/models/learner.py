@@ -78,9 +78,11 @@ class LocalLearner:
         self._head: Head = resolve("heads", plan.head)
         self._net = nets.ProfileNet(features.shape[1], sum(t.outputs for t in tasks), NetShape.of(plan))
         self._parameters = dict(self._net.named_parameters())
-        self._optimiser = AdamW(*flatten(self._net), plan.weight_decay)
+        self._values, gradients = flatten(self._net)
+        self._optimiser = AdamW(self._values, gradients, plan.weight_decay)
         self._pool = nets.DropoutPool(_generator(seed, name, "dropout"), plan.dropout)
         self._batches = self._make_batches(_generator(seed, name, "batches"))
+        self._hold_out()
         self._kept = BestRounds(tuple(t.name for t in tasks))
         self.round = 0
 
@@ -145,9 +147,8 @@ class LocalLearner:
         return next((n for n, p in self._parameters.items() if not bool(torch.isfinite(p).all())), "loss")
 
     def _refuse_non_finite_weights(self, t: int) -> None:
-        layer = self._broken_layer()
-        if layer in self._parameters:
-            raise TrainingDiverged(self.name, layer, t)
+        if not bool(torch.isfinite(self._values).all()):
+            raise TrainingDiverged(self.name, self._broken_layer(), t)
 
     def judge(self, t: int) -> dict[str, float]:
         """Corrected loss on held-out folds of the current weights, the sum after round t (0: before any), by task.
@@ -155,13 +156,31 @@ class LocalLearner:
         Keeps encoder and trunk as the task's snapshot if they beat its best by more than 1e-5.
         Raises TrainingDiverged if a loss is not finite.
         """
-        rows = np.flatnonzero(self.train)
-        by_replica, own = self._replica_probabilities(rows), (self.fold[rows], np.arange(len(rows)))
-        losses = {n: noisy_log_loss(p[own], self.released[n][rows], self.flips[n]) for n, p in by_replica.items()}
+        rows, held = self._held_rows, self._held_out()
+        losses = {n: noisy_log_loss(p, self.released[n][rows], self.flips[n]) for n, p in held.items()}
         if not all(map(math.isfinite, losses.values())):
             raise TrainingDiverged(self.name, self._broken_layer(), t)
         self._kept.offer(t, losses, lambda: nets.weights(self._net))
         return losses
+
+    def _hold_out(self) -> None:
+        """Lay each replica's held-out rows side by side, padded, so that one pass of the network judges all."""
+        rows = np.flatnonzero(self.train)
+        held = [rows[self.fold[rows] == f] for f in range(self.plan.replicas)]
+        at = np.zeros((len(held), max(map(len, held))), np.int64)
+        self._is_held = np.zeros(at.shape, np.bool_)
+        for f, own in enumerate(held):
+            at[f, : len(own)], self._is_held[f, : len(own)] = own, True
+        self._held, self._held_rows = torch.from_numpy(at), np.concatenate(held)
+
+    def _held_out(self) -> dict[str, npt.NDArray[np.float32]]:
+        """task -> (training rows, K), each by the replica that never saw it, in the order of ``_held_rows``."""
+        parts = []
+        with torch.no_grad():
+            for i in range(0, self._held.shape[1], _CHUNK):
+                logits = self._net(self._x[self._held[:, i : i + _CHUNK]], None)
+                parts.append(probabilities(logits, self.tasks, self._head))
+        return {t.name: np.concatenate([p[t.name].numpy() for p in parts], 1)[self._is_held] for t in self.tasks}
 
     def _replica_probabilities(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float32]]:
         """task -> (F, len(rows), K) member means of the current weights."""

@@ -21,6 +21,7 @@ from fedprofile.coordinator.rounds import Watch
 from fedprofile.data.federation import Federation
 from fedprofile.data.sources import open_source
 from fedprofile.errors import FedprofileError, UsageError
+from fedprofile.mlflow_io.deferred import DeferredRun
 from fedprofile.mlflow_io.tracking import NullRun, TrackingRun, default_uri, open_parent
 from fedprofile.node.home import NodeHome
 from fedprofile.secagg.setup_messages import Profile
@@ -29,6 +30,7 @@ from fedprofile.simulation.nodes import align, deal
 from fedprofile.simulation.plan import check_federation, make_learning, make_plan, make_policy, views_needed
 from fedprofile.types import Progress
 
+Tracked = DeferredRun | NullRun
 Observer = Callable[[Progress], None]
 _JOB, _REPORT, _TRACKING, _FINISHED = "coordinator", "report.json", "tracking.json", ".finished"
 
@@ -143,7 +145,7 @@ class _Training:
         write_job(self.job_dir, Job(self.plan, self.roster, policy, profile))
 
     @contextmanager
-    def _tracking(self) -> Iterator[TrackingRun | NullRun]:
+    def _tracking(self) -> Iterator[Tracked]:
         if not self.config.tracking.enabled:
             with NullRun() as nothing:
                 yield nothing
@@ -152,8 +154,13 @@ class _Training:
         resume = json.loads(kept.read_text())["run_id"] if self.resumed and kept.exists() else None
         name = self.run_dir.name if self.parent is None else f"{self.run_dir.parent.name}/{self.run_dir.name}"
         place = (_uri(self.config), self.config.tracking.experiment, name, self._tags())
-        with TrackingRun.open(*place, parent=self.parent, resume=resume) as run:
+
+        def start() -> TrackingRun:
+            run = TrackingRun.open(*place, parent=self.parent, resume=resume)
             kept.write_text(json.dumps({"uri": place[0], "run_id": run.run_id}))
+            return run
+
+        with DeferredRun(start) as run:
             yield run
 
     def _tags(self) -> dict[str, str]:
@@ -170,7 +177,7 @@ class _Training:
         return tags | ({tracking.GIT_SHA: commit} if commit else {})
 
     # -- the federation ----------------------------------------------------------------------------
-    def _federate(self, run: TrackingRun | NullRun) -> None:
+    def _federate(self, run: Tracked) -> None:
         if (self.job_dir / "outcome.json").exists():
             return
         from fedprofile.flower import client_app, server_app
@@ -195,7 +202,7 @@ class _Training:
             raise FedprofileError("the federation ended without an outcome", "See the messages above.")
 
     # -- after -------------------------------------------------------------------------------------
-    def _conclude(self, run: TrackingRun | NullRun) -> Result:
+    def _conclude(self, run: Tracked) -> Result:
         from fedprofile.label_owner.evaluate import fuse
         from fedprofile.label_owner.party import SHARED_MODEL
         from fedprofile.models.bank import fit_bank
@@ -222,6 +229,8 @@ class _Training:
         with self.clock.stage("report"):
             self.observe(Progress("report"))
             outcome = json.loads((self.job_dir / "outcome.json").read_text())
+            for summary in outcome["summaries"]:  # what an interrupted run did not come to log; known steps are skipped
+                run.log_round(int(summary["t"]), {k: v for k, v in summary.items() if k != "t"})
             tasks = results.judge_tasks(fusion, compared, self.plan.tasks, config.baselines.bootstrap, config.seed)
             bundle = self.run_dir / "bundle"
             shutil.rmtree(bundle, ignore_errors=True)  # an interrupted run may have left one
@@ -239,9 +248,7 @@ class _Training:
         (self.run_dir / _FINISHED).touch()
         return Result(report, self.run_dir, bundle, version)
 
-    def _report(
-        self, fusion: Any, tasks: dict[str, Any], outcome: dict[str, Any], run: TrackingRun | NullRun
-    ) -> dict[str, Any]:
+    def _report(self, fusion: Any, tasks: dict[str, Any], outcome: dict[str, Any], run: Tracked) -> dict[str, Any]:
         from fedprofile.simulation.statements import describe_run
 
         return describe_run(

@@ -22,7 +22,7 @@ OUTPUTS = (".csv", ".parquet")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare the verb; its handler is the parser's default ``handler``."""
+    """Declare the verb; ``run`` is what answers it."""
     parser = subparsers.add_parser("score", help="score a file of customers with a bundle")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that a training run wrote")
     parser.add_argument("input", type=Path, metavar="IN", help="CSV, CSV.gz or Parquet with the bank's columns")

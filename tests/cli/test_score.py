@@ -43,7 +43,7 @@ def _run(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
     score.add_parser(parser.add_subparsers())
     args = parser.parse_args(["score", *map(str, arguments)])
-    code: int = args.handler(args)
+    code: int = args.run(args)
     return code
 
 

@@ -72,7 +72,7 @@ def test_a_plugin_installed_as_an_entry_point_is_found_and_built(tmp_path: Path)
 def test_an_unknown_name_is_refused_with_the_nearest(kind: registry.PluginKind, name: str, near: str) -> None:
     with pytest.raises(ConfigError, match=near) as error:
         registry.resolve(kind, name)
-    assert error.value.key == f"learning.{kind[:-1]}"
+    assert error.value.key == f"model.{kind[:-1]}"
 
 
 def test_a_package_cannot_take_over_a_built_in_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def compute(
 ) -> Baselines:
     """All baselines; what does not depend on the run's own scores is cached by data, split, seed and settings."""
     data, seed = fusion.data, plan.seed
-    base: list[object] = [federation.digest.hex(), config.data.fold, seed]
+    base = cache_key(config, federation, plan)
     key = ["members", *base, plan.basis.hex(), list(config.fusion.parts), config.fusion.view_dropout]
     runs = [NodeRun(homes[p.id], plan, roster) for p in roster.parties]
 
@@ -65,6 +65,11 @@ def compute(
         without = {role: pool.submit(_fused, config, fusion, *_without(runs, fusion, role)) for role in roles}
         together, apart = pooled.result(), members.result()["alone"]
         return Baselines(together["network"], together["gbdt"], apart, {r: w.result() for r, w in without.items()})
+
+
+def cache_key(config: Config, federation: Federation, plan: RunPlan) -> list[object]:
+    """Data, split, seed, and the spine: rows are cached in its order, which another draw of secrets changes."""
+    return [federation.digest.hex(), config.data.fold, plan.seed, plan.spine_hash.hex()]
 
 
 def _one_thread() -> None:

@@ -217,7 +217,7 @@ class _Training:
         with self.clock.stage("fusion"):
             self.observe(Progress("fusion"))
             options = (config.fusion.view_dropout, config.fusion.parts)
-            key: list[object] = [self.federation.digest.hex(), config.data.fold, config.seed]
+            key = baselines.cache_key(config, self.federation, self.plan)
             fusion = fuse(
                 owner, self.plan, self.roster, *options, lambda *given: cache.bank(key, lambda: fit_bank(*given))
             )

@@ -72,9 +72,16 @@ def test_what_was_computed_is_found_again_and_not_for_other_data(computed, monke
     for task, p in found.pooled_gbdt.items():
         assert (again.pooled_gbdt[task] == p).all()
         assert (again.members_alone[task] == found.members_alone[task]).all()
-    config, federation, *rest = arguments
-    with pytest.raises(AssertionError, match="computed again"):
-        compute(config, replace(federation, digest=bytes(32)), *rest)
+    config, federation, plan, *rest = arguments
+    for other in (
+        (config, replace(federation, digest=bytes(32)), plan),
+        (replace(config, data=replace(config.data, fold=1)), federation, plan),
+        (config, federation, replace(plan, seed=1)),
+        # rows are kept in the order of the spine, which another draw of secrets changes
+        (config, federation, replace(plan, spine_hash=bytes(32))),
+    ):
+        with pytest.raises(AssertionError, match="computed again"):
+            compute(*other, *rest)
 
 
 def test_the_repr_shows_no_number(computed):

@@ -6,12 +6,16 @@ and the run is opened by the second round, or on leaving the block, whichever co
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from fedprofile.errors import FedprofileError
 from fedprofile.mlflow_io.tracking import TrackingRun
+
+log = logging.getLogger(__name__)
 
 
 class DeferredRun:
@@ -65,4 +69,12 @@ class DeferredRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._opened().__exit__(kind, error, trace)
+        try:
+            run = self._opened()
+        except FedprofileError as unusable:
+            if error is None:
+                raise
+            if error is not unusable:  # what ended the block is what the user must see
+                log.error("%s", unusable)
+            return
+        run.__exit__(kind, error, trace)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fedprofile.errors import ConfigError
 from fedprofile.mlflow_io.deferred import DeferredRun
 
 
@@ -52,3 +53,14 @@ def test_an_early_end_still_leaves_a_run(error):
     with pytest.raises(error):
         fails()
     assert recorder.calls == [("log_config", {}, "sha"), ("exit", error)]
+
+
+def test_a_store_that_cannot_be_used_never_hides_what_ended_the_run(caplog):
+    def start():
+        raise ConfigError("tracking.uri", "MLflow cannot use this store")
+
+    with pytest.raises(ZeroDivisionError), DeferredRun(start):
+        raise ZeroDivisionError
+    assert "MLflow cannot use this store" in caplog.text
+    with pytest.raises(ConfigError), DeferredRun(start) as run:
+        run.log_config({}, "sha")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -33,3 +36,17 @@ def refuse_used(run_dir: Path) -> None:
             f"run folder {run_dir} exists and is not empty",
             f"Name another with run.dir=DIR, or continue it with `fedprofile train --resume {run_dir}`.",
         )
+
+
+@contextmanager
+def hold(run_dir: Path) -> Iterator[None]:
+    """Keep an existing run folder to this process until the block ends, however it ends.
+
+    Raises UsageError where another process holds it: two that conduct one run would agree keys against each other.
+    """
+    with open(run_dir / HYDRA_FOLDER / "lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"the run in {run_dir} is still going on", "Wait for it, or end it first.") from None
+        yield

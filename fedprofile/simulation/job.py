@@ -7,32 +7,32 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedprofile.config.checks import validate
 from fedprofile.config.compose import compose, config_hash, read, resolved, save
-from fedprofile.config.folder import fresh, home, refuse_used
+from fedprofile.config.folder import fresh, hold, home, refuse_used
 from fedprofile.config.schema import Config
 from fedprofile.coordinator.job import Job
 from fedprofile.coordinator.rounds import Watch
 from fedprofile.data.federation import Federation
 from fedprofile.data.sources import open_source
 from fedprofile.errors import FedprofileError, UsageError
-from fedprofile.mlflow_io.deferred import DeferredRun
-from fedprofile.mlflow_io.tracking import NullRun, TrackingRun, default_uri, open_parent
 from fedprofile.node.home import NodeHome
 from fedprofile.secagg.setup_messages import Profile
 from fedprofile.simulation.homes import give_labels, is_simulated, make_homes, make_roster, pin, spine_secret, write_job
 from fedprofile.simulation.nodes import align, deal
 from fedprofile.simulation.plan import check_federation, make_learning, make_plan, make_policy, views_needed
+from fedprofile.simulation.tracked import Tracked, open_sweep, tracked
 from fedprofile.types import Progress
 
-Tracked = DeferredRun | NullRun
+__all__ = ["Result", "open_sweep", "train"]
+
 Observer = Callable[[Progress], None]
-_JOB, _REPORT, _TRACKING, _FINISHED = "coordinator", "report.json", "tracking.json", ".finished"
+_JOB, _DATA, _REPORT, _FINISHED = "coordinator", "data.json", "report.json", ".finished"
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,6 @@ def train(
     return _Training(chosen, run_dir, observe, parent, register, resumed=False).go()
 
 
-@contextmanager
-def open_sweep(config: Config) -> Iterator[str | None]:
-    """The MLflow run under which the jobs of a sweep are nested; yields its id, None without tracking."""
-    if not config.tracking.enabled:
-        yield None
-        return
-    with open_parent(_uri(config), config.tracking.experiment, f"sweep {config.data.source}", {}) as run:
-        yield run.run_id
-
-
 class _Training:
     def __init__(
         self, config: Config, run_dir: Path, observe: Observer, parent: str | None, register: bool | None, resumed: bool
@@ -104,8 +94,15 @@ class _Training:
         self.register = config.tracking.register if register is None else register
         self.clock = _Clock()
         self.job_dir = run_dir / _JOB
+        self.held = ExitStack()
 
     def go(self) -> Result:
+        with self.held:
+            if self.resumed:
+                self.held.enter_context(hold(self.run_dir))
+            return self._go()
+
+    def _go(self) -> Result:
         with self.clock.stage("data"):
             self.observe(Progress("data"))
             self.federation = open_source(self.config.data.source, self.config.data.root)
@@ -113,7 +110,7 @@ class _Training:
             self.observe(Progress("setup"))
             self.nodes = deal(self.federation, self.config.members, self.config.federation.overlap)
             self._prepare()
-        with self._tracking() as run:
+        with tracked(self.config, self.run_dir, len(self.federation.tasks), self.parent, self.resumed) as run:
             run.log_config(resolved(self.config), config_hash(self.config))
             run.log_dataset(self.federation.name, self.federation.digest.hex(), _schema(self.federation))
             with self.clock.stage("rounds"):
@@ -125,6 +122,7 @@ class _Training:
         """Node homes, roster and plan: made once, found again on resume."""
         secrets = self.config.federation.secrets
         if (self.job_dir / "job.json").exists():
+            self._refuse_other_data()
             job = Job.from_json((self.job_dir / "job.json").read_text())
             self.plan, self.roster = job.plan, job.roster
             self.homes = {p.id: NodeHome(self.run_dir / "nodes" / p.id) for p in self.roster.parties}
@@ -134,6 +132,9 @@ class _Training:
         policy = make_policy(self.config, self.federation)
         make_learning(self.config, self.federation, self.nodes, policy)
         save(self.config, self.run_dir)
+        if not self.resumed:
+            self.held.enter_context(hold(self.run_dir))
+        (self.run_dir / _DATA).write_text(json.dumps({"digest": self.federation.digest.hex()}))
         modes = (secrets, self.config.federation.consent, self.config.secure.profile)
         self.homes = make_homes(self.run_dir / "nodes", self.federation, self.nodes, alignment, *modes)
         give_labels(self.homes[self.federation.label_owner], self.federation, alignment, self.config.data.fold)
@@ -144,37 +145,13 @@ class _Training:
         profile: Profile = "none" if self.config.secure.profile == "none" else "strict"
         write_job(self.job_dir, Job(self.plan, self.roster, policy, profile))
 
-    @contextmanager
-    def _tracking(self) -> Iterator[Tracked]:
-        if not self.config.tracking.enabled:
-            with NullRun() as nothing:
-                yield nothing
-            return
-        kept = self.run_dir / _TRACKING
-        resume = json.loads(kept.read_text())["run_id"] if self.resumed and kept.exists() else None
-        name = self.run_dir.name if self.parent is None else f"{self.run_dir.parent.name}/{self.run_dir.name}"
-        place = (_uri(self.config), self.config.tracking.experiment, name, self._tags())
-
-        def start() -> TrackingRun:
-            run = TrackingRun.open(*place, parent=self.parent, resume=resume)
-            kept.write_text(json.dumps({"uri": place[0], "run_id": run.run_id}))
-            return run
-
-        with DeferredRun(start) as run:
-            yield run
-
-    def _tags(self) -> dict[str, str]:
-        from fedprofile.mlflow_io import tracking
-        from fedprofile.simulation.provenance import git_commit
-
-        eps = self.config.privacy.label_eps
-        tags = {
-            tracking.SECURE_PROTOCOL: f"fps1/{self.config.secure.profile}",
-            tracking.PRIVACY_EPSILON: "none" if eps is None else str(eps * len(self.federation.tasks)),
-            tracking.CONFIG_SHA256: config_hash(self.config),
-        }
-        commit = git_commit()
-        return tags | ({tracking.GIT_SHA: commit} if commit else {})
+    def _refuse_other_data(self) -> None:
+        """The nodes hold the tables that the run began with; baselines of others would be compared with their model."""
+        if json.loads((self.run_dir / _DATA).read_text())["digest"] != self.federation.digest.hex():
+            raise UsageError(
+                f"the data of the run in {self.run_dir} has changed since it began",
+                "Bring the tables back as they were, or start a new run.",
+            )
 
     # -- the federation ----------------------------------------------------------------------------
     def _federate(self, run: Tracked) -> None:
@@ -255,10 +232,6 @@ class _Training:
             config=self.config, federation=self.federation, nodes=self.nodes, plan=self.plan, fusion=fusion,
             tasks=tasks, outcome=outcome, run_dir=self.run_dir, mlflow_run_id=run.run_id, seconds=self.clock.seconds,
         )  # fmt: skip
-
-
-def _uri(config: Config) -> str:
-    return config.tracking.uri or default_uri(home())
 
 
 def _schema(federation: Federation) -> dict[str, Mapping[str, str]]:

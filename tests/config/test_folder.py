@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fedprofile.config.folder import fresh, home, refuse_used
+from fedprofile.config.folder import fresh, hold, home, refuse_used
 from fedprofile.errors import ConfigError, UsageError
 
 
@@ -35,3 +35,11 @@ def test_home(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDPROFILE_HOME", "")
     with pytest.raises(ConfigError):
         home()
+
+
+def test_one_process_at_a_time_holds_a_run_folder(tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    with hold(tmp_path), pytest.raises(UsageError, match="still going on"), hold(tmp_path):
+        pass
+    with hold(tmp_path):
+        refuse_used(tmp_path)

@@ -249,6 +249,31 @@ class TestInterrupted:
             train(words(root, tmp_path / "run"))
         assert [p.name for p in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
+    def test_two_at_once_are_refused_and_the_first_goes_on(self, root, tmp_path):
+        run_dir, refused = tmp_path / "run", []
+
+        def observer(progress: Progress) -> None:
+            if progress.stage == "rounds" and not refused:
+                with pytest.raises(UsageError, match="still going on"):
+                    train(resume=str(run_dir))
+                refused.append(progress.round)
+
+        train(words(root, run_dir), observer=observer)
+        assert refused
+        assert (run_dir / "report.json").exists()
+
+    def test_other_data_than_it_began_with_is_refused(self, tmp_path):
+        folder, run_dir = tmp_path / "data", tmp_path / "run"
+        write_folder(example(("bank", "shop", "tax")), folder, "csv")
+        with pytest.raises(KeyboardInterrupt):
+            train(words(folder, run_dir), observer=self.stop_at(("rounds", 1)))
+        table = (folder / "shop.csv").read_text().splitlines(keepends=True)
+        (folder / "shop.csv").write_text("".join(table[:-1]))
+        with pytest.raises(UsageError, match="has changed since it began"):
+            train(resume=str(run_dir))
+        (folder / "shop.csv").write_text("".join(table))
+        assert train(resume=str(run_dir)).report["learning_curve"]["rounds"] == [1, 2]
+
     def test_on_the_command_line(self, root, tmp_path, capsys, monkeypatch):
         """Ctrl-C says how to go on, and what it says works."""
         from fedprofile.cli import progress
@@ -288,6 +313,17 @@ class TestTracking:
         assert len(client.search_runs([run.info.experiment_id])) == 1
         assert run.data.tags["config.sha256"] == result.report["run"]["config_sha256"]
         assert {a.path for a in client.list_artifacts(run_id, "report")} >= {"report/report.json", "report/report.html"}
+
+    def test_a_resumed_run_keeps_its_store_though_the_home_is_another_by_now(self, root, tmp_path, monkeypatch):
+        from mlflow import MlflowClient
+
+        run_dir, more = tmp_path / "run", ("tracking=mlflow", "tracking.register=false")
+        with pytest.raises(KeyboardInterrupt):
+            train(words(root, run_dir, *more), observer=TestInterrupted.stop_at(("rounds", 1)))
+        kept = json.loads((run_dir / "tracking.json").read_text())
+        monkeypatch.setenv("FEDPROFILE_HOME", str(tmp_path / "another"))
+        assert train(resume=str(run_dir)).report["run"]["mlflow_run_id"] == kept["run_id"]
+        assert MlflowClient(kept["uri"]).get_run(kept["run_id"]).info.status == "FINISHED"
 
 
 class TestDivergence:

@@ -32,6 +32,7 @@ from fedprofile.config.folder import HYDRA_FOLDER, home
 from fedprofile.config.mistakes import check_override, explain
 from fedprofile.config.schema import Config
 from fedprofile.errors import ConfigError, UsageError
+from fedprofile.mlflow_io.store import without_password
 from fedprofile.types import canonical
 
 ConfigStore.instance().store(name="fedprofile_schema", node=Config, provider="fedprofile")
@@ -144,8 +145,10 @@ def overrides(run_dir: Path) -> list[str]:
 
 
 def resolved(config: Config) -> dict[str, Any]:
-    """Plain nested dict with every choice made that the config alone can make."""
+    """Plain nested dict with every choice made that the config alone can make; fit to be shown: without a password."""
     plain = asdict(config)
+    if config.tracking.uri is not None:
+        plain["tracking"]["uri"] = without_password(config.tracking.uri)
     plain["federation"]["members"] = config.members
     return plain
 

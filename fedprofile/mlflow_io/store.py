@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,11 @@ def check_uri(uri: str) -> str:
         raise ConfigError(KEY, f"unknown scheme {scheme!r}", f"Use one of {', '.join(SCHEMES)}, or tracking=none.")
     sqlite_path(uri)
     return uri
+
+
+def without_password(text: str) -> str:
+    """``text`` with the user and password of every URI in it replaced by stars: what may be logged and shown."""
+    return re.sub(r"(\w://)[^/\s@]*@", r"\1***@", text)
 
 
 def artifact_root(uri: str) -> Path | None:
@@ -120,6 +126,10 @@ def _store_errors() -> Iterator[None]:
 
     try:
         yield
+    except ImportError as error:
+        raise ConfigError(
+            KEY, "the Python driver of this database is not installed", f"pip install {error.name}."
+        ) from error
     except (MlflowException, SQLAlchemyError) as error:
         code = getattr(error, "error_code", type(error).__name__)
         mend = (

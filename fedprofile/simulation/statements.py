@@ -13,6 +13,7 @@ from fedprofile.config.compose import config_hash, overrides
 from fedprofile.config.schema import Config
 from fedprofile.data.federation import Federation
 from fedprofile.label_owner.evaluate import Fusion
+from fedprofile.mlflow_io.store import without_password
 from fedprofile.report.schema import SCHEMA_VERSION
 from fedprofile.simulation.homes import is_simulated
 from fedprofile.simulation.nodes import SimulatedNode
@@ -41,7 +42,7 @@ def describe_run(
         "run": {
             "name": run_dir.name,
             "dir": str(run_dir),
-            "command": " ".join(["fedprofile train", *overrides(run_dir)]),
+            "command": without_password(" ".join(["fedprofile train", *overrides(run_dir)])),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "version": version("fedprofile"),
             "git_commit": git_commit(),
@@ -116,6 +117,11 @@ def statements(config: Config, plan: RunPlan) -> list[str]:
         "The partners were simulated on one machine; pooled models, partners not federated and the gain by partner "
         "exist only in simulation.",
     ]
+    if config.federation.overlap < 1:
+        said.append(
+            f"federation.overlap={config.federation.overlap:g}: each partner was given a part of its customers; the "
+            "pooled models saw them all."
+        )
     if is_simulated(config.federation.secrets):
         said.append(
             "Secrets were simulated: every node's keys were derived from the data's identity, and caps that span runs "

@@ -218,3 +218,10 @@ def test_keys_are_those_of_the_dataclasses():
     plain = asdict(Config())
     leaves = {f"{s}.{k}" for s, keys in plain.items() if isinstance(keys, dict) for k in keys} | {"seed"}
     assert set(KEYS) == leaves
+
+
+def test_a_resolved_config_shows_no_password():
+    config = compose.compose(["tracking.uri='postgresql://me:hunter2@host/db'", "federation.members=2"])
+    assert compose.resolved(config)["tracking"]["uri"] == "postgresql://***@host/db"
+    assert compose.resolved(config)["federation"]["members"] == 2
+    assert config.tracking.uri == "postgresql://me:hunter2@host/db"

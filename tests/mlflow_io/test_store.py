@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from fedprofile.errors import ConfigError
-from fedprofile.mlflow_io.store import artifact_root, check_uri, default_uri, experiment_id, open_client
+from fedprofile.mlflow_io.store import (
+    artifact_root,
+    check_uri,
+    default_uri,
+    experiment_id,
+    open_client,
+    without_password,
+)
 
 
 def test_default_is_absolute_wherever_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,6 +52,20 @@ def test_no_error_repeats_a_password() -> None:
     with pytest.raises(ConfigError) as caught:
         check_uri("oracle://user:hunter2@host/db")
     assert "hunter2" not in str(caught.value)
+
+
+def test_what_is_shown_has_no_password() -> None:
+    command = "fedprofile train tracking.uri=postgresql+psycopg2://user:hunter2@host/db seed=1"
+    assert without_password(command) == "fedprofile train tracking.uri=postgresql+psycopg2://***@host/db seed=1"
+    for plain in ("sqlite:////home/a@b/mlflow.db", "http://host:5000", "data.root=/x@y"):
+        assert without_password(plain) == plain
+
+
+def test_a_missing_driver_is_named_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    # None in sys.modules is Python's own way to say that an import must fail
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(ConfigError, match=r"driver of this database.*pip install psycopg2"):
+        open_client("postgresql+psycopg2://user:hunter2@host/db")
 
 
 def test_experiment_is_found_again_and_its_artefacts_are_absolute(uri: str, tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ def test_what_is_simulated_is_always_said(world):
 
 
 def test_what_is_not_protected_is_said_where_it_is_so_and_only_there(world):
-    marks = ("secure=none", "label_eps=null", "min_hidden=1")
+    marks = ("secure=none", "label_eps=null", "min_hidden=1", "overlap=0.4")
     assert not [m for m in marks if m in said(world)]
     assert "privacy=none" in said(world)
+    world.config.federation.overlap = 0.4
     world.config.secure.profile, world.config.secure.min_hidden, world.config.fusion.min_views = "none", 1, 1
     assert all(m in said(world, label_eps=None) for m in marks)
 
@@ -33,6 +34,8 @@ def test_the_report_is_as_documented_and_shows_no_customer(finished, fused):
         "openings": outcome.openings,
         "wire": {"up": outcome.wire.up, "down": outcome.wire.down},
     }
+    (world.root / ".hydra").mkdir()
+    (world.root / ".hydra/overrides.yaml").write_text("[run.dir=x, seed=0, 'tracking.uri=mysql://me:hunter2@host/db']")
     report = describe_run(
         config=world.config, federation=world.federation, nodes=world.dealt, plan=world.job.plan, fusion=fused,
         tasks=judge_tasks(fused, None, world.job.plan.tasks, 20, 0), outcome=found, run_dir=world.root,
@@ -40,6 +43,7 @@ def test_the_report_is_as_documented_and_shows_no_customer(finished, fused):
     )  # fmt: skip
     validate(report)
     assert "EXAMPLE" not in str(report)
+    assert report["run"]["command"] == "fedprofile train seed=0 tracking.uri=mysql://***@host/db"
     assert report["privacy"]["label_eps_total"] == 4.0
     assert report["privacy"]["customers_released"] == fused.data.train.sum()
     assert sum(report["data"]["split"].values()) == report["data"]["customers"] == 600

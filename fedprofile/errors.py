@@ -68,7 +68,7 @@ class TrainingDiverged(FedprofileError):
         self.node, self.layer, self.t = node, layer, t
         super().__init__(
             f"training diverged at node {node!r}, layer {layer!r}, round {t}",
-            "Lower learning.lr, or check that node's table for extreme values with `fedprofile data check`.",
+            "Lower learning.lr, or look for extreme values in that node's table.",
         )
 
 

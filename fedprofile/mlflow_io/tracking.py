@@ -26,8 +26,6 @@ GIT_SHA = "git.sha"
 CONFIG_SHA256 = "config.sha256"
 SECURE_PROTOCOL = "secure.protocol"
 PRIVACY_EPSILON = "privacy.epsilon"
-PRIVACY_DELTA = "privacy.delta"
-FEDERATION_SECRETS = "federation.secrets"
 ROUND = "round/"
 
 _PARENT = "mlflow.parentRunId"

@@ -64,7 +64,7 @@ class LocalLearner:
         seed: int,
     ) -> None:
         if plan.replicas < 2:
-            raise ConfigError("learning.replicas", "cross-fitting needs two or more", "Leave it at 3.")
+            raise ConfigError("model.replicas", "cross-fitting needs two or more", "Leave it at 3.")
         self.name, self.tasks, self.plan = name, tasks, plan
         self.fold, self.train, self.priors = np.asarray(fold), np.asarray(train), priors
         self.flips = {t.name: None if (m := flips.get(t.name)) is None else np.asarray(m, np.float32) for t in tasks}
@@ -92,7 +92,7 @@ class LocalLearner:
         if not all(map(len, seen)):
             raise FedprofileError(
                 f"node {self.name!r} has too few released customers to cross-fit {self.plan.replicas} replicas",
-                "Give it more customers, or lower learning.replicas.",
+                "Give it more customers, or lower model.replicas.",
             )
         return Batches(seen, max(1, min(self.plan.batch, len(rows) // 2)), generator)
 

@@ -49,7 +49,7 @@ data.tasks.<task>                           object       one task
 data.tasks.<task>.kind                      text         ordinal or binary
 data.tasks.<task>.classes                   count        levels of a tier, 2 for a need
 modes                                       object       the choices a reader must know, as configured
-modes.federation                            text         local, ray or deployed
+modes.federation                            text         inprocess or ray
 modes.members                               count        members a partner role was split into
 modes.overlap                               share|null   share of customers each role was thinned to, null: as it is
 modes.align                                 text         how ids met

@@ -138,6 +138,7 @@ def reliability(name: str, task: Mapping[str, Any]) -> Any:
             low, high = zip(*map(_wilson, rows), strict=True)
             ax.vlines(x, low, high, color=COLOURS[key], lw=1.4, alpha=0.35)
     values = [v for rows in bins.values() for b in rows for v in (b["predicted"], b["observed"])]
+    values += [end for b in bins.get("federated", ()) for end in _wilson(b)]
     pad = 0.06 * (max(values) - min(values)) + 0.01
     limits = (max(0, min(values) - pad), min(1, max(values) + pad))
     ax.set(xlim=limits, ylim=limits, aspect="equal")

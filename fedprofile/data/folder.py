@@ -32,6 +32,8 @@ def load_federation(root: str | Path | None) -> Federation:
     frame = read_frame(root, spec.labels, spec.id_column)
     labels, tasks, ignored = labels_from_frame(frame, spec.labels, spec.id_column, spec.tasks, tables[spec.label_owner])
     warnings = [w for c in checked.values() for w in c.warnings] + list(ignored)
+    unused = [key for key in ("groups", "time", "weight") if getattr(spec, key)]
+    warnings += [f"{FILE}: `{key}` is read but not used yet; its columns stay features" for key in unused]
     for party, table in tables.items():
         held = [t for t in spec.tasks if t in table.columns]
         warnings += [f"{files[party]}, column {t!r}: has the name of a task; make sure it is no label" for t in held]

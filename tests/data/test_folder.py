@@ -274,6 +274,10 @@ def test_dates_weights_groups_and_units(small: Path) -> None:
     np.testing.assert_array_equal(f.tables["bank"].columns["opened"], [1, 19782, np.nan, -1])
     assert f.tables["bank"].columns["w"].tolist() == [1, 1, 1, 1]
     assert (f.time, f.weight, f.groups) == ("opened", "w", ("city",))
+    assert [w for w in f.warnings if "not used yet" in w] == [
+        f"federation.yaml: `{key}` is read but not used yet; its columns stay features"
+        for key in ("groups", "time", "weight")
+    ]
     assert f.units == {"shop.orders": "pieces", "age": "years"}
 
 

@@ -286,13 +286,6 @@ class Spine:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """One node's centred, clipped log-odds for every slot of the spine, 0 where it says nothing: (size, C) float32."""
-
-    values: npt.NDArray[np.float32] = field(repr=False)
-
-
-@dataclass(frozen=True)
 class LearningPlan:
     """The part of a plan that fixes the arithmetic of local training; equal at every node."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedprofile.simulation.job import Result
 
-__all__ = ["train"]
+__all__ = ["score", "train"]
 
 
 def train(config: Any = None) -> Result:
@@ -20,3 +21,16 @@ def train(config: Any = None) -> Result:
     from fedprofile.simulation.job import train as run
 
     return run(config)
+
+
+def score(bundle: str | PathLike[str], source: str | PathLike[str], output: str | PathLike[str]) -> dict[str, Any]:
+    """Score a file of customers; the same as ``fedprofile score BUNDLE IN OUT``, and ``output`` must not exist.
+
+    Returns rows, out, tasks, and whether the scores are "fused" or of the "bank alone".
+    Raises ``fedprofile.errors.FedprofileError`` subclasses for a caller's mistake, before anything is written.
+    """
+    from pathlib import Path
+
+    from fedprofile.registry.batch import score_file
+
+    return score_file(Path(bundle), Path(source), Path(output))

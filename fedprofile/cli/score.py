@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from fedprofile.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import polars as pl
-
-    from fedprofile.registry.bundle import Bundle
-
-OUTPUTS = (".csv", ".parquet")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare the verb; ``run`` is what answers it."""
+    """Adds the verb `score`."""
     parser = subparsers.add_parser("score", help="score a file of customers with a bundle")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that a training run wrote")
     parser.add_argument("input", type=Path, metavar="IN", help="CSV, CSV.gz or Parquet with the bank's columns")
@@ -33,87 +19,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def score(args: argparse.Namespace) -> int:
-    """Write OUT (the id column where IN has it, ``<task>.p<k>`` or ``<task>.p``, ``<task>``) and return 0.
+    """Raises UsageError or DataError, before anything is written."""
+    from fedprofile.registry.batch import score_file
 
-    Raises UsageError or DataError, before anything is written.
-    """
-    _check_paths(args.input, args.output, force=args.force)
-    import torch
-
-    from fedprofile.registry.bundle import open_bundle
-
-    # The last digits of a score must not depend on how many cores there are.
-    torch.set_num_threads(1)
-    bundle = open_bundle(args.bundle)
-    frame = _read(args.input, bundle)
-    views = set(bundle.view_columns) & set(frame.columns)
-    probabilities = bundle.score_columns(_columns(frame, bundle, args.input.name))
-    result = _result(frame, bundle, probabilities)
-    _write(result, args.output)
-    summary = {"rows": len(result), "out": str(args.output), "tasks": [t.name for t in bundle.tasks]}
-    summary["scores"] = "fused" if views else "bank alone"
-    print(json.dumps(summary) if args.json else f"{summary['rows']} rows scored ({summary['scores']}): {args.output}")
+    done = score_file(args.bundle, args.input, args.output, force=args.force)
+    print(json.dumps(done) if args.json else f"{done['rows']} rows scored ({done['scores']}): {done['out']}")
     return 0
-
-
-def _check_paths(source: Path, output: Path, *, force: bool) -> None:
-    if output.suffix not in OUTPUTS:
-        raise UsageError(f"OUT {output.name!r} has an unknown format", f"Use one of {', '.join(OUTPUTS)}.")
-    if not source.is_file():
-        raise UsageError(f"IN {source.name!r} is missing", "Give a CSV, CSV.gz or Parquet file.")
-    if output.exists() and (output.is_dir() or not force):
-        raise UsageError(f"OUT {output.name!r} exists", "Choose another name, or add --force to overwrite a file.")
-    if not output.parent.is_dir():
-        raise UsageError(f"the folder of OUT {output.name!r} is missing", "Make it first.")
-
-
-def _read(source: Path, bundle: Bundle) -> pl.DataFrame:
-    from fedprofile.data.reading import read_frame
-    from fedprofile.registry.frames import require_columns
-
-    first = bundle.schema.columns[0]
-    try:
-        frame = read_frame(source.parent, source.name, first)
-    except DataError as error:
-        if error.column == first and "id column" in error.what:
-            require_columns([], [first], source.name)
-        raise
-    require_columns(frame.columns, bundle.schema.columns, source.name)
-    return frame
-
-
-def _columns(frame: pl.DataFrame, bundle: Bundle, file: str) -> dict[str, npt.NDArray[Any]]:
-    from fedprofile.data.columns import numbers, texts
-
-    numeric = {*bundle.schema.numeric, *bundle.view_columns}
-    found: dict[str, npt.NDArray[Any]] = {c: numbers(frame[c], file) for c in frame.columns if c in numeric}
-    return found | {c: texts(frame[c], file).to_numpy() for c in bundle.schema.categorical}
-
-
-def _result(frame: pl.DataFrame, bundle: Bundle, probabilities: dict[str, npt.NDArray[np.float64]]) -> pl.DataFrame:
-    import polars as pl
-
-    out: dict[str, Any] = {}
-    name = bundle.meta.get("id")
-    if name in frame.columns:
-        out[name] = frame[name]
-    for task in bundle.tasks:
-        p = probabilities[task.name]
-        names = [f"{task.name}.p{k}" for k in range(task.classes)] if task.kind == "ordinal" else [f"{task.name}.p"]
-        out |= dict(zip(names, p.T if task.kind == "ordinal" else p.T[1:], strict=True))
-        out[task.name] = p.argmax(1)
-    return pl.DataFrame(out)
-
-
-def _write(result: pl.DataFrame, output: Path) -> None:
-    buffer = io.BytesIO()
-    if output.suffix == ".parquet":
-        result.write_parquet(buffer)
-    else:
-        result.write_csv(buffer)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(buffer.getvalue())
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)

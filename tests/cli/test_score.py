@@ -1,120 +1,33 @@
-"""``fedprofile score``: files in, files out, and mistakes named before anything is written."""
+"""``fedprofile score``: what the command line adds to ``registry.batch``: words, JSON and exit codes."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import polars as pl
 import pytest
 
-from fedprofile.cli import score
-from fedprofile.errors import DataError, UsageError
-from fedprofile.models import tabular_net
-from fedprofile.models.bank import BankData, fit_bank
-from fedprofile.models.fusion import fit_fusion
-from fedprofile.registry.bundle import open_bundle, write_bundle
-from fedprofile.types import Table, Task
+from fedprofile.cli.main import main
+from fedprofile.registry import batch
 
-TASKS = (Task("tier", "ordinal", 3), Task("need", "binary", 2))
-N = 240
+DONE = {"rows": 6, "out": "out.csv", "tasks": ["tier"], "scores": "fused"}
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=N)
-    table = Table(np.arange(N).astype(str), {"age": x, "city": rng.choice(["a", "b"], N).astype(object)}, {"city"})
-    labels = {"tier": np.digitize(x, [-0.7, 0.7]).astype(np.int64), "need": (x > 0).astype(np.int64)}
-    data = BankData(table, labels, np.arange(N) < 180, np.arange(N) >= 180)
-    sums, known = rng.normal(size=(N, 3)) + x[:, None], np.ones((N, 2))
-    folder = tmp_path_factory.mktemp("bundles") / "one"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tabular_net, "STEPS", 10)
-        model = fit_fusion(data, fit_bank(data, TASKS, 0), sums, known, TASKS, 0, parts=("linear",))
-        write_bundle(folder, model, {"roles": ["tax", "shop"], "id": "customer"}, {})
-        yield folder
-
-
-def _run(*arguments: object) -> int:
-    parser = argparse.ArgumentParser()
-    score.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["score", *map(str, arguments)])
-    code: int = args.run(args)
-    return code
-
-
-def _frame(n: int = 6) -> pl.DataFrame:
-    city = ["a", "b", None, "new", "a", "b"]
-    return pl.DataFrame(
-        {"customer": [f"k{i}" for i in range(n)], "city": city, "age": [0.1, None, 2.0, -1.0, 0.0, 1.5]}
-    )
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
-@pytest.mark.parametrize("out", ["out.csv", "out.parquet"])
-def test_files_score_as_the_bundle_does(bundle: Path, tmp_path: Path, suffix: str, out: str, capsys) -> None:
-    source, target = tmp_path / f"in{suffix}", tmp_path / out
-    _write(_frame(), source)
-    assert _run(bundle, source, target, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["scores"] == "bank alone"
-    found = pl.read_csv(target) if out.endswith("csv") else pl.read_parquet(target)
-    assert found.columns == ["customer", "tier.p0", "tier.p1", "tier.p2", "tier", "need.p", "need"]
-    frame = _frame()
-    expected = open_bundle(bundle).score_columns({"age": frame["age"].to_list(), "city": frame["city"].to_list()})
-    assert np.allclose(found.select("^tier.p.$").to_numpy(), expected["tier"], atol=1e-12)
-    assert np.allclose(found["need.p"].to_numpy(), expected["need"][:, 1], atol=1e-12)
-    assert found["tier"].to_list() == expected["tier"].argmax(1).tolist()
-
-
-def _write(frame: pl.DataFrame, path: Path) -> None:
-    if path.suffix == ".parquet":
-        frame.write_parquet(path)
-    elif path.suffix == ".gz":
-        import gzip
-
-        path.write_bytes(gzip.compress(frame.write_csv().encode()))
+@pytest.mark.parametrize("words", [[], ["--json"], ["--force"]])
+def test_the_summary_is_a_line_or_json(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    asked = []
+    monkeypatch.setattr(batch, "score_file", lambda *files, force: asked.append((*files, force)) or DONE)
+    assert main(["score", "bundle", "in.csv", "out.csv", *words]) == 0
+    assert asked == [(Path("bundle"), Path("in.csv"), Path("out.csv"), "--force" in words)]
+    out = capsys.readouterr().out
+    if "--json" in words:
+        assert json.loads(out) == DONE
     else:
-        frame.write_csv(path)
+        assert out == "6 rows scored (fused): out.csv\n"
 
 
-def test_summed_scores_are_used_where_they_are_given(bundle: Path, tmp_path: Path, capsys) -> None:
-    views = {c: [1.0] * 6 for c in open_bundle(bundle).view_columns}
-    _write(_frame().with_columns(**{c: pl.Series(v) for c, v in views.items()}), tmp_path / "in.csv")
-    assert _run(bundle, tmp_path / "in.csv", tmp_path / "out.csv") == 0
-    assert "6 rows scored (fused)" in capsys.readouterr().out
-
-
-def test_mistakes_are_named_and_leave_nothing(bundle: Path, tmp_path: Path) -> None:
-    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
-    with pytest.raises(UsageError, match=r"IN 'in.csv' is missing"):
-        _run(bundle, source, target)
-    for column in ("age", "city"):
-        _write(_frame().drop(column), source)
-        with pytest.raises(DataError, match=rf"in.csv, column '{column}': the column is missing"):
-            _run(bundle, source, target)
-    _write(_frame().with_columns(pl.lit("secret").alias("age")), source)
-    with pytest.raises(DataError, match=r"column 'age': non-numeric text") as caught:
-        _run(bundle, source, target)
-    assert "secret" not in str(caught.value)
-    _write(_frame().with_columns(pl.lit(1.0).alias("known.tax")), source)
-    with pytest.raises(DataError, match=r"column 'score.tier.0': the column is missing"):
-        _run(bundle, source, target)
-    with pytest.raises(UsageError, match=r"unknown format"):
-        _run(bundle, source, tmp_path / "out.txt")
-    with pytest.raises(DataError, match=r"no bundle is here"):
-        _run(tmp_path / "no", source, target)
-    assert [p.name for p in tmp_path.iterdir()] == ["in.csv"]
-
-
-def test_an_existing_output_needs_force(bundle: Path, tmp_path: Path) -> None:
-    _write(_frame(), tmp_path / "in.csv")
-    (tmp_path / "out.csv").write_text("precious")
-    with pytest.raises(UsageError, match=r"exists"):
-        _run(bundle, tmp_path / "in.csv", tmp_path / "out.csv")
-    assert (tmp_path / "out.csv").read_text() == "precious"
-    assert _run(bundle, tmp_path / "in.csv", tmp_path / "out.csv", "--force") == 0
-    assert "tier.p0" in (tmp_path / "out.csv").read_text()
+def test_a_mistake_is_one_line_and_2(tmp_path: Path, capsys) -> None:
+    assert main(["score", str(tmp_path), str(tmp_path / "in.csv"), str(tmp_path / "out.csv")]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: IN 'in.csv' is missing. Give a CSV, CSV.gz or Parquet file."
+    ]

@@ -68,6 +68,7 @@ class SecureConfig:
     colluders: int = 0
     max_uploads: int = 400
     clip: float = 1.0
+    verify: str = "auto"
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fedprofile.coordinator.wire import Wire
 from fedprofile.errors import NodeFailed, RemoteProtocolError, TrainingDiverged
 from fedprofile.messages import REPLY_BODY, REPLY_TO, UPWARD, Envelope
-from fedprofile.secagg.wire import is_fps1
+from fedprofile.secagg.wire import claims
 
 Talk = Generator[dict[str, bytes], dict[str, bytes], dict[str, Envelope]]
 
@@ -25,7 +25,9 @@ class Conversation:
 
         Raises NodeFailed naming the party, TrainingDiverged naming node and layer.
         """
-        encoded = {party: envelope.encode() for party, envelope in requests.items()}
+        distinct = {id(envelope): envelope for envelope in requests.values()}
+        once = {key: envelope.encode() for key, envelope in distinct.items()}
+        encoded = {party: once[id(envelope)] for party, envelope in requests.items()}
         self.wire.sent(requests, encoded)
         answers = yield encoded
         return {party: self._reply(party, request, answers.get(party)) for party, request in requests.items()}
@@ -49,7 +51,7 @@ class Conversation:
         if request.type == "release-request":
             return len(self.everyone)
         if request.type == "round":
-            return sum(is_fps1(part) for part in request.parts)
+            return sum(claims(part, "Round") for part in request.parts)
         return UPWARD[REPLY_TO[request.type]]
 
 

@@ -12,6 +12,7 @@ from fedprofile.messages import Envelope
 from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
 from fedprofile.node.policy import check_plan, read_policy, read_roster
+from fedprofile.node.recompute import check_counts
 from fedprofile.node.rounds import answer_round, tensors
 from fedprofile.node.run import NodeRun, read_spine
 from fedprofile.node.session import SessionKeeper
@@ -91,6 +92,8 @@ class Node:
         check_plan(plan, self.roster, self.policy, read_spine(self.home).hash)
         if envelope.body.get("profile") != self.home.config.profile:
             raise PolicyRefusal("profile_mismatch", "this node's own configuration names another profile")
+        if plan.recompute and self.home.config.profile == "none":
+            raise PolicyRefusal("unmasked_uploads", "uploads without masks are not for every node to see")
         if self.home.read("plan.json") != plan.to_json():
             self.home.clear_run()
             self.home.write("plan.json", plan.to_json())
@@ -126,11 +129,13 @@ class Node:
 
     def _store_bins(self, envelope: Envelope) -> Envelope:
         """A run has one set of bins: weights of other bins would be another network's."""
-        counts = only_part(envelope)
+        counts, *relayed = envelope.parts or (b"",)
         summed = tensors(counts)
         mark, held = hashlib.sha256(counts).hexdigest().encode(), self.home.read("bins")
         if held not in (None, mark):
             raise RemoteProtocolError("bins_changed", "a run has one set of bins")
+        if held is None and self.run.plan.recompute:
+            check_counts(self.run, summed, relayed)
         self.run.share_features(summed)
         self.home.write("bins", mark)
         return Envelope("bins-stored")

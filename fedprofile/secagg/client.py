@@ -45,6 +45,11 @@ class ClientSession(SetupSession):
         self._verified[round.id.kind, round.id.scope] = round.bind(self._t0)
         return round
 
+    def bound(self, round: Round) -> bytes:
+        """H of a round under this set-up: what every upload of it has to carry."""
+        self._ready()
+        return round.bind(self._t0)
+
     def contribute(self, round: Round, quantised: Quantised, audit_head: bytes = ZERO_HASH) -> bytes:
         """The Upload for the round that verify_round returned last for its kind and scope, once.
 

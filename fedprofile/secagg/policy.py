@@ -41,6 +41,7 @@ def stricter(own: Policy, common: Policy) -> Policy:
         max_openings=min(own.max_openings, common.max_openings),
         clip=min(own.clip, common.clip),
         rings=tuple(r for r in own.rings if r in common.rings),
+        recompute=own.recompute or common.recompute,
     )
 
 

@@ -95,7 +95,7 @@ def plan_of(world, **changes):
     config = world.config
     for name, value in changes.items():
         setattr(config.learning if hasattr(config.learning, name) else config, name, value)
-    policy, roster = make_policy(config, world.federation), make_roster(world.homes, "bank")
+    policy, roster = make_policy(config, world.federation, world.dealt), make_roster(world.homes, "bank")
     return make_plan(config, world.federation, world.dealt, world.alignment, roster, policy, None)
 
 

@@ -177,6 +177,7 @@ class Roster:
 class Policy:
     """A node's own limits; a plan may be stricter, never laxer. Counts are customers unless said.
 
+    ``max_uploads`` are masked uploads in one run, ``max_uploads_day`` in one UTC day, over all runs.
     ``recompute``: only plans under which this node can work out every shared model itself.
     """
 
@@ -185,6 +186,7 @@ class Policy:
     min_customers: int = 256
     tasks: tuple[str, ...] = ()
     max_uploads: int = 400
+    max_uploads_day: int = 4000
     max_openings: int = 12
     clip: float = 1.0
     rings: tuple[int, ...] = (16, 32, 64)

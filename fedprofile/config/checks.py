@@ -57,6 +57,7 @@ RANGES: dict[str, str] = {
     "secure.min_hidden": "[1, inf)",
     "secure.colluders": "[0, inf)",
     "secure.max_uploads": "[1, inf)",
+    "secure.max_uploads_day": "[1, inf)",
     "secure.clip": "(0, inf)",
     "privacy.label_eps": "(0, inf)",
     "privacy.min_release": "[1, inf)",

@@ -96,7 +96,7 @@ class _Run:
             setup=self.attempt,
         )
         self.features: dict[str, FeatureMap] = {}
-        self.ask = Conversation(self.everyone, self.wire).ask
+        self.ask = Conversation(self.roster, self.wire).ask
 
     def ask_all(self, envelope: Envelope) -> Talk:
         return self.ask(dict.fromkeys(self.everyone, envelope))

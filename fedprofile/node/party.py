@@ -7,7 +7,14 @@ import logging
 import traceback
 from collections.abc import Callable
 
-from fedprofile.errors import FedprofileError, PolicyRefusal, ProtocolError, RemoteProtocolError, TrainingDiverged
+from fedprofile.errors import (
+    FedprofileError,
+    LocalProtocolError,
+    PolicyRefusal,
+    ProtocolError,
+    RemoteProtocolError,
+    TrainingDiverged,
+)
 from fedprofile.messages import Envelope
 from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
@@ -18,6 +25,8 @@ from fedprofile.node.run import NodeRun, read_spine
 from fedprofile.node.session import SessionKeeper
 from fedprofile.privacy.sealing import unseal
 from fedprofile.secagg.identity import Identity, verify
+from fedprofile.secagg.setup_messages import Complaint
+from fedprofile.secagg.wire import ZERO_HASH
 from fedprofile.types import RunPlan
 
 log = logging.getLogger(__name__)
@@ -65,7 +74,7 @@ class Node:
             except ProtocolError as error:
                 log.error("node %s refused: %s", self.me, error)
                 self.journal.append({"event": "refused", "code": error.code})
-                return Envelope("error", {"code": error.code}).encode()
+                return self._refusal(error, request).encode()
             except FedprofileError as error:
                 log.error("node %s: %s", self.me, error)
                 return Envelope("error", {"code": "node_failed"}).encode()
@@ -73,6 +82,15 @@ class Node:
                 log.error("node %s: %s", self.me, type(error).__name__)
                 log.debug("%s", "".join(traceback.format_tb(error.__traceback__)))  # frames, never the text
                 return Envelope("error", {"code": "internal_error"}).encode()
+
+    def _refusal(self, error: ProtocolError, request: bytes) -> Envelope:
+        """The fixed code and, where the other side is to blame, a signed complaint about the request's hash."""
+        body = {"code": error.code}
+        if isinstance(error, LocalProtocolError):
+            return Envelope("error", body)
+        plan = self.home.read("plan.json")
+        run_id = RunPlan.from_json(plan).run_id if plan else ZERO_HASH
+        return Envelope("error", body, (Complaint.of(run_id, self.me, error, request, self.identity).encode(),))
 
     @property
     def run(self) -> NodeRun:

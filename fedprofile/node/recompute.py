@@ -20,6 +20,7 @@ from fedprofile.models.layout import first_encoder, first_shared
 from fedprofile.node.run import NodeRun
 from fedprofile.node.sums import planned
 from fedprofile.secagg.client import ClientSession
+from fedprofile.secagg.codes import remote
 from fedprofile.secagg.messages import Round, Upload
 from fedprofile.secagg.tally import Terms, recompute
 from fedprofile.types import Kind, RoundId, Weights
@@ -143,8 +144,4 @@ def _same(a: Mapping[str, npt.NDArray[Any]], b: Mapping[str, npt.NDArray[Any]]) 
 
 
 def _refused(what: str) -> RemoteProtocolError:
-    return RemoteProtocolError(
-        "not_recomputed",
-        f"{what} do not follow from the plan and the signed uploads",
-        "Ask who runs the coordinator: it sent something else than what the nodes summed.",
-    )
+    return remote("not_recomputed", f"{what} do not follow from the plan and the signed uploads")

@@ -37,6 +37,7 @@ def make_policy(config: Config, federation: Federation, nodes: list[SimulatedNod
         min_customers=config.privacy.min_release,
         tasks=tuple(t.name for t in federation.tasks),
         max_uploads=config.secure.max_uploads,
+        max_uploads_day=config.secure.max_uploads_day,
         clip=config.secure.clip,
     )
     why_not = why_not_recomputed(config, federation, nodes, policy)

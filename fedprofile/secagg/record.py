@@ -83,7 +83,7 @@ class Record:
         self._last[key] = Last(entry["t"], entry["attempt"], entry["basis"], entry.get("mac", ""))
         if event == "upload":
             self._uploads[run] += 1
-            self._days[entry["day"]] += 1
+            self._days[entry.get("day", -1)] += 1  # entries of older versions name no day
         else:
             self._opened.add((key, entry["t"]))
         self._members.setdefault(key[1:], set()).add(frozenset(entry["members"]))

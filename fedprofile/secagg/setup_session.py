@@ -40,8 +40,9 @@ class SetupSession:
     roster: the pinned one, verified by the caller. policy: this node's own; ``common`` is the minimum
     whose hash all parties put into the transcript (default: the same), and the stricter of both holds.
     rand: the node's secret bytes. journal: called with a JSON-able entry before a message is returned.
-    history: all entries that the journal ever took, of earlier runs too. clock: seconds since 1970. ``masked=False`` is the
-    research mode without pads. Every refusal is a ProtocolError; after one in a set-up its keys are erased.
+    history: all entries that the journal ever took, of earlier runs too. clock: seconds since 1970.
+    ``masked=False`` is the research mode without pads. Every refusal is a ProtocolError; after one in a
+    set-up its keys are erased.
     """
 
     def __init__(

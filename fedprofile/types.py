@@ -175,16 +175,22 @@ class Roster:
 
 @dataclass(frozen=True)
 class Policy:
-    """A node's own limits; a plan may be stricter, never laxer. Counts are customers unless said."""
+    """A node's own limits; a plan may be stricter, never laxer. Counts are customers unless said.
+
+    ``max_uploads`` are masked uploads in one run, ``max_uploads_day`` in one UTC day, over all runs.
+    ``recompute``: only plans under which this node can work out every shared model itself.
+    """
 
     min_hidden: int = 2
     colluders: int = 0
     min_customers: int = 256
     tasks: tuple[str, ...] = ()
     max_uploads: int = 400
+    max_uploads_day: int = 4000
     max_openings: int = 12
     clip: float = 1.0
     rings: tuple[int, ...] = (16, 32, 64)
+    recompute: bool = False
 
     @property
     def hash(self) -> bytes:
@@ -311,7 +317,8 @@ class RunPlan:
     """What one training will do: shown to, and approved by, each node before it reads a row.
 
     ``schemas`` maps a role with shared encoders to its agreed columns. ``label_eps`` is the budget
-    of randomised response per customer and task, None only by explicit choice.
+    of randomised response per customer and task, None only by explicit choice. ``recompute``: the coordinator
+    hands on every signed upload of a finished round, and nodes refuse weights that do not follow from them.
     """
 
     run_id: bytes
@@ -327,6 +334,7 @@ class RunPlan:
     spine_size: int
     spine_hash: bytes
     min_release: int = 256
+    recompute: bool = False
 
     @property
     def basis(self) -> bytes:
@@ -351,6 +359,7 @@ class RunPlan:
             "spine_size": self.spine_size,
             "spine": self.spine_hash.hex(),
             "min_release": self.min_release,
+            "recompute": self.recompute,
         }
 
     def to_json(self) -> bytes:
@@ -373,6 +382,7 @@ class RunPlan:
             spine_size=d["spine_size"],
             spine_hash=bytes.fromhex(d["spine"]),
             min_release=d["min_release"],
+            recompute=d["recompute"],
         )
 
 

@@ -96,7 +96,7 @@ def build(root: Path, config: Config, parties: tuple[str, ...]) -> World:
     modes = (config.federation.secrets, config.federation.consent, config.secure.profile)
     made = homes.make_homes(root / "nodes", federation, dealt, alignment, *modes)
     homes.give_labels(made[federation.label_owner], federation, alignment, config.data.fold)
-    roster, policy = homes.make_roster(made, federation.label_owner), plan.make_policy(config, federation)
+    roster, policy = homes.make_roster(made, federation.label_owner), plan.make_policy(config, federation, dealt)
     homes.pin(made, roster, policy)
     agreed = plan.make_plan(config, federation, dealt, alignment, roster, policy, None)
     return World(root, Job(agreed, roster, policy, config.secure.profile), config, federation, dealt, alignment)

@@ -66,7 +66,7 @@ def prepare(federation: Federation, folder: Path, overrides: tuple[str, ...]) ->
     modes = ("simulated", "simulated", config.secure.profile)
     homes = make_homes(folder / "nodes", federation, nodes, alignment, *modes)
     give_labels(homes[federation.label_owner], federation, alignment, config.data.fold)
-    roster, policy = make_roster(homes, federation.label_owner), make_policy(config, federation)
+    roster, policy = make_roster(homes, federation.label_owner), make_policy(config, federation, nodes)
     pin(homes, roster, policy)
     plan = make_plan(config, federation, nodes, alignment, roster, policy, None)
     write_job(folder / "coordinator", Job(plan, roster, policy, config.secure.profile))

@@ -17,6 +17,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "learning.share": ("all", "role", "none"),
     "learning.trees": ("auto", "always", "never"),
     "secure.profile": ("strict", "none"),
+    "secure.verify": ("auto", "recompute", "none"),
     "federation.backend": ("inprocess", "ray"),
     "fusion.parts": ("linear", "trees", "network"),
 }
@@ -56,6 +57,7 @@ RANGES: dict[str, str] = {
     "secure.min_hidden": "[1, inf)",
     "secure.colluders": "[0, inf)",
     "secure.max_uploads": "[1, inf)",
+    "secure.max_uploads_day": "[1, inf)",
     "secure.clip": "(0, inf)",
     "privacy.label_eps": "(0, inf)",
     "privacy.min_release": "[1, inf)",
@@ -126,6 +128,12 @@ def _check_company(config: Config) -> None:
         raise ConfigError("data.root", "data=folder needs a folder", "Add data.root=DIR.")
     if config.data.source in ("nhanes", "k401") and config.data.root is not None:
         raise ConfigError("data.root", f"data={config.data.source} reads no folder", "Add data=folder, or drop it.")
+    if config.secure.profile == "none" and config.secure.verify == "recompute":
+        raise ConfigError(
+            "secure.verify",
+            "recompute hands every upload to every node, and with secure=none an upload is one node's plain update",
+            "Leave secure.verify at auto, or mask with secure=strict.",
+        )
     _check_secrets(config.federation.secrets)
     if config.tracking.uri is not None:
         check_uri(config.tracking.uri)

@@ -67,7 +67,9 @@ class SecureConfig:
     min_hidden: int = 2
     colluders: int = 0
     max_uploads: int = 400
+    max_uploads_day: int = 4000
     clip: float = 1.0
+    verify: str = "auto"
 
 
 @dataclass

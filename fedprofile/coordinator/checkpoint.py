@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,8 @@ from fedprofile.types import Weights, canonical
 class Checkpoint:
     """``t`` is the last opened round (0 = none yet); ``setups`` counts key agreements, so attempts never repeat.
 
-    ``means`` are the opened mean gains a task, empty until then.
+    ``means`` are the opened mean gains a task, empty until then. ``uploads`` are the masked vectors of the last
+    opened round, in wire order, by "update", "role/ROLE" and "stats/ROLE": what nodes recompute its sums from.
     """
 
     t: int = 0
@@ -32,6 +34,7 @@ class Checkpoint:
     openings: list[dict[str, str | int]] = field(default_factory=list)
     means: dict[str, float] = field(default_factory=dict)
     wire: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    uploads: dict[str, tuple[bytes, ...]] = field(default_factory=dict, repr=False)
 
 
 class CheckpointStore:
@@ -41,9 +44,9 @@ class CheckpointStore:
         self.path = folder / "checkpoint.safetensors"
 
     def save(self, state: Checkpoint) -> None:
-        arrays: dict[str, npt.NDArray[np.float32] | npt.NDArray[np.float64]] = {
-            f"shared/{name}": value for name, value in state.shared.items()
-        }
+        arrays: dict[str, npt.NDArray[Any]] = {f"shared/{name}": value for name, value in state.shared.items()}
+        for slot, uploads in state.uploads.items():  # all of one round have the same size
+            arrays[f"upload/{slot}"] = np.stack([np.frombuffer(u, np.uint8) for u in uploads])
         for role, weights in state.encoders.items():
             arrays |= {f"encoder/{role}/{name}": value for name, value in weights.items()}
         for role, counts in state.counts.items():
@@ -63,6 +66,9 @@ class CheckpointStore:
                 kind, _, rest = key.partition("/")
                 if kind == "shared":
                     state.shared[rest] = file.get_tensor(key)
+                    continue
+                if kind == "upload":
+                    state.uploads[rest] = tuple(row.tobytes() for row in file.get_tensor(key))
                     continue
                 role, _, name = rest.partition("/")
                 target = state.encoders if kind == "encoder" else state.counts

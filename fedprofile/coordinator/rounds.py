@@ -19,7 +19,6 @@ from fedprofile.aggregation import (
     delta_layout,
     gain_layout,
     next_shared,
-    role_takes_trunk,
     round_clip,
     score_layout,
     update_layout,
@@ -32,7 +31,7 @@ from fedprofile.errors import NodeFailed, RemoteProtocolError
 from fedprofile.messages import Envelope
 from fedprofile.models.features import FeatureMap
 from fedprofile.models.grid import features_from_counts
-from fedprofile.models.layout import encoder_shapes, initial_weights, shared_shapes
+from fedprofile.models.layout import first_encoder, first_shared, shared_shapes
 from fedprofile.secagg.identity import verify
 from fedprofile.secagg.policy import hidden, tolerance
 from fedprofile.secagg.server import ServerSession
@@ -97,7 +96,7 @@ class _Run:
             setup=self.attempt,
         )
         self.features: dict[str, FeatureMap] = {}
-        self.ask = Conversation(self.everyone, self.wire).ask
+        self.ask = Conversation(self.roster, self.wire).ask
 
     def ask_all(self, envelope: Envelope) -> Talk:
         return self.ask(dict.fromkeys(self.everyone, envelope))
@@ -149,20 +148,23 @@ class _Run:
             if role not in self.state.counts:
                 self.watch.progress(Progress("stats"))
                 members = self._members(role)
-                opened = yield from self._sum("stats", role, 0, members, counts_layout(schema, len(members)), b"")
+                opened = yield from self._sum(
+                    "stats", role, 0, members, counts_layout(schema, len(members)), b"", keep=f"stats/{role}"
+                )
                 self.state.counts[role] = {c: opened.values[f"count.{c}"] for c in schema.columns}
                 self._keep()
             # on every start: a member that was lost before it held them would otherwise never get them
-            bins = Envelope("bins", parts=(save(self.state.counts[role]),))
+            relayed = self.state.uploads.get(f"stats/{role}", ())
+            bins = Envelope("bins", parts=(save(self.state.counts[role]), *relayed))
             yield from self.ask(dict.fromkeys(self._members(role), bins))
             self.features[role] = features_from_counts(schema, self.state.counts[role])
 
     def train(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
         plan = self.plan.learning
         if not self.state.shared:
-            self.state.shared = initial_weights(shared_shapes(self.plan.tasks, plan), self.plan.seed, "shared")
+            self.state.shared = first_shared(self.plan)
             for role in self.roles:
-                self.state.encoders[role] = self._initial_role(role)
+                self.state.encoders[role] = first_encoder(self.plan, role, self.features[role].width)
         for t in range(self.state.t + 1, plan.rounds + 1):
             yield from self._round(t)
 
@@ -190,6 +192,7 @@ class _Run:
         )
         sums = zip(self.plan.tasks, gains.values[GAINS], strict=True)
         self.state.means = {t.name: float(v) / len(self.everyone) for t, v in sums}
+        self.state.uploads = {}
         self._keep()
 
     def finish(self) -> Talk:
@@ -206,16 +209,21 @@ class _Run:
         update = self._request(whole, self.everyone, layout, self._model(""))
         inside = {role: RoundId(self.plan.run_id, "role", role, t, self.attempt) for role in self.roles}
         encoders = {role: self._encoder_request(id, t) for role, id in inside.items()}
-        requests = {}
-        for party in self.roster.parties:
-            parts = (update, encoders[party.role]) if party.role in encoders else (update,)
-            requests[party.id] = Envelope("round", parts=parts)
-        replies = yield from self.ask(requests)
-        opened = self.session.open(whole, {p: r.parts[0] for p, r in replies.items()})
+        by_role = {
+            role: Envelope("round", parts=(update, *filter(None, [encoders.get(role)]), *self._relayed(role)))
+            for role in {p.role for p in self.roster.parties}
+        }
+        replies = yield from self.ask({p.id: by_role[p.role] for p in self.roster.parties})
+        self.state.uploads = {}
+        uploads = {p: r.parts[0] for p, r in replies.items()}
+        opened = self.session.open(whole, uploads)
         self._opened("update", "", self.everyone, "")
+        if plan.share == "all":
+            self._keep_uploads("update", opened, uploads)
         for role, id in inside.items():
             uploads = {p: replies[p].parts[1] for p in self._members(role)}
             deltas = self.session.open(id, uploads)
+            self._keep_uploads(f"role/{role}", deltas, uploads)
             self.state.encoders[role] = next_shared(self.state.encoders[role], deltas.values, len(uploads))
             self._opened("role", role, tuple(uploads), "")
         if plan.share == "all":
@@ -236,15 +244,30 @@ class _Run:
         cohort: tuple[str, ...],
         layout: Layout,
         model: bytes,
-        extra: Callable[[str], tuple[bytes, ...]] = lambda _party: (),
+        extra: Callable[[str], tuple[bytes, ...]] = lambda _role: (),
+        keep: str = "",
     ) -> Generator[dict[str, bytes], dict[str, bytes], Opened]:
-        """One sum that the coordinator opens; ``extra`` parts of a party must be bound by hashes inside ``model``."""
+        """One sum that the coordinator opens; ``extra`` parts of a role must be bound by ``model``, or be signed."""
         round_id = RoundId(self.plan.run_id, kind, scope, t, self.attempt)
         request = self._request(round_id, cohort, layout, model)
-        replies = yield from self.ask({p: Envelope("round", parts=(request, *extra(p))) for p in cohort})
-        opened = self.session.open(round_id, {p: r.parts[0] for p, r in replies.items()})
+        roles = {p: self.roster.party(p).role for p in cohort}
+        by_role = {role: Envelope("round", parts=(request, *extra(role))) for role in set(roles.values())}
+        replies = yield from self.ask({p: by_role[role] for p, role in roles.items()})
+        uploads = {p: r.parts[0] for p, r in replies.items()}
+        opened = self.session.open(round_id, uploads)
+        if keep:
+            self._keep_uploads(keep, opened, uploads)
         self._opened(kind, scope, cohort, "")
         return opened
+
+    def _keep_uploads(self, slot: str, opened: Opened, uploads: dict[str, bytes]) -> None:
+        """Kept until the next round is open: masked and signed, they are what nodes recompute this sum from."""
+        if self.plan.recompute:
+            self.state.uploads[slot] = tuple(uploads[p] for p in opened.members)
+
+    def _relayed(self, role: str) -> tuple[bytes, ...]:
+        """The uploads of the last round that a member of this role recomputes."""
+        return self.state.uploads.get("update", ()) + self.state.uploads.get(f"role/{role}", ())
 
     def _request(self, round_id: RoundId, cohort: tuple[str, ...], layout: Layout, model: bytes) -> bytes:
         return self.session.round(
@@ -279,13 +302,6 @@ class _Run:
     def _members(self, role: str) -> tuple[str, ...]:
         return tuple(p.id for p in self.roster.members(role))
 
-    def _initial_role(self, role: str) -> Weights:
-        plan, seed = self.plan.learning, self.plan.seed
-        weights = initial_weights(encoder_shapes(self.features[role].width, plan), seed, f"role/{role}")
-        if role_takes_trunk(plan):
-            weights |= initial_weights(shared_shapes(self.plan.tasks, plan), seed, "shared")
-        return weights
-
     def _model(self, role: str) -> bytes:
         """Current weights on the wire: a role's encoder, or for "" what all share (nothing unless share=all).
 
@@ -296,9 +312,9 @@ class _Run:
             return save(self.state.encoders[role], metadata={"bins": bins})
         return save(self.state.shared) if self.plan.learning.share == "all" else b""
 
-    def _final_models(self, party: str) -> tuple[bytes, ...]:
-        role = self.roster.party(party).role
-        return (self._model(""), self._model(role)) if role in self.roles else (self._model(""),)
+    def _final_models(self, role: str) -> tuple[bytes, ...]:
+        models = (self._model(""), self._model(role)) if role in self.roles else (self._model(""),)
+        return models + self._relayed(role)
 
     def _summarise(self, t: int, opened: Opened) -> None:
         nodes, rows, saturated, *losses = (float(v) for v in opened.values[META])

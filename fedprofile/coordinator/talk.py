@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from hashlib import sha256
 
 from fedprofile.coordinator.wire import Wire
 from fedprofile.errors import NodeFailed, RemoteProtocolError, TrainingDiverged
 from fedprofile.messages import REPLY_BODY, REPLY_TO, UPWARD, Envelope
-from fedprofile.secagg.wire import is_fps1
+from fedprofile.secagg.setup_messages import Complaint
+from fedprofile.secagg.wire import claims
+from fedprofile.types import Roster
 
 Talk = Generator[dict[str, bytes], dict[str, bytes], dict[str, Envelope]]
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """``everyone`` are the party ids of the run; every byte is booked in ``wire``."""
+    """With the parties of a roster; every byte is booked in ``wire``."""
 
-    everyone: tuple[str, ...]
+    roster: Roster
     wire: Wire
 
     def ask(self, requests: dict[str, Envelope]) -> Talk:
@@ -25,12 +28,14 @@ class Conversation:
 
         Raises NodeFailed naming the party, TrainingDiverged naming node and layer.
         """
-        encoded = {party: envelope.encode() for party, envelope in requests.items()}
+        distinct = {id(envelope): envelope for envelope in requests.values()}
+        once = {key: envelope.encode() for key, envelope in distinct.items()}
+        encoded = {party: once[id(envelope)] for party, envelope in requests.items()}
         self.wire.sent(requests, encoded)
         answers = yield encoded
-        return {party: self._reply(party, request, answers.get(party)) for party, request in requests.items()}
+        return {p: self._reply(p, request, encoded[p], answers.get(p)) for p, request in requests.items()}
 
-    def _reply(self, party: str, request: Envelope, answer: bytes | None) -> Envelope:
+    def _reply(self, party: str, request: Envelope, sent: bytes, answer: bytes | None) -> Envelope:
         if answer is None:
             raise NodeFailed(party, "no_answer")
         try:
@@ -39,7 +44,7 @@ class Conversation:
             raise NodeFailed(party, error.code) from None
         self.wire.received(reply.type, len(answer))
         if reply.type == "error":
-            raise _failure(party, reply)
+            raise self._failure(party, reply, request.type, sent)
         due = (REPLY_TO[request.type], REPLY_BODY.get(reply.type, set()), self._parts_due(request))
         if (reply.type, set(reply.body), len(reply.parts)) != due:
             raise NodeFailed(party, "wrong_reply")
@@ -47,14 +52,22 @@ class Conversation:
 
     def _parts_due(self, request: Envelope) -> int:
         if request.type == "release-request":
-            return len(self.everyone)
+            return len(self.roster.parties)
         if request.type == "round":
-            return sum(is_fps1(part) for part in request.parts)
+            return sum(claims(part, "Round") for part in request.parts)
         return UPWARD[REPLY_TO[request.type]]
 
-
-def _failure(party: str, reply: Envelope) -> Exception:
-    code = str(reply.body.get("code", "unknown"))
-    if code == "training_diverged":
-        return TrainingDiverged(party, str(reply.body.get("layer", "?")), int(reply.body.get("t", 0)))
-    return NodeFailed(party, code)
+    def _failure(self, party: str, reply: Envelope, asked: str, sent: bytes) -> Exception:
+        code = str(reply.body.get("code", "unknown"))
+        if code == "training_diverged":
+            return TrainingDiverged(party, str(reply.body.get("layer", "?")), int(reply.body.get("t", 0)))
+        if not reply.parts:
+            return NodeFailed(party, code)
+        try:
+            complaint = Complaint.decode(reply.parts[0], self.roster)
+            complaint.verify(self.roster)
+        except RemoteProtocolError:
+            return NodeFailed(party, "bad_complaint")
+        if (complaint.party, complaint.code, complaint.about) != (party, code, sha256(sent).digest()):
+            return NodeFailed(party, "bad_complaint")
+        return NodeFailed(party, code, f"a signed complaint about the {asked!r} that it was sent")

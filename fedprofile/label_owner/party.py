@@ -14,6 +14,8 @@ from fedprofile.label_owner.release import release_labels, restrict
 from fedprofile.messages import Envelope
 from fedprofile.node.home import NodeHome
 from fedprofile.node.party import SIGNED_RELEASE, Node, only_part
+from fedprofile.node.recompute import check_final
+from fedprofile.node.rounds import tensors
 from fedprofile.node.run import NodeRun
 from fedprofile.privacy.sealing import LabelRelease, seal
 
@@ -62,7 +64,10 @@ class LabelOwnerNode(Node):
     def _finish(self, envelope: Envelope) -> Envelope:
         if not envelope.parts:
             raise RemoteProtocolError("no_model", "the label owner takes the shared model home")
-        self.home.write(SHARED_MODEL, only_part(envelope))
+        model = only_part(envelope)
+        if self.run.plan.recompute:
+            check_final(self.run, tensors(model))
+        self.home.write(SHARED_MODEL, model)
         return super()._finish(envelope)
 
 

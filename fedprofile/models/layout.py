@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedprofile.aggregation import role_takes_trunk
 from fedprofile.models.registry import load_object, resolve
-from fedprofile.types import LearningPlan, Task, Weights, digest
+from fedprofile.types import LearningPlan, RunPlan, Task, Weights, digest
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -97,6 +98,17 @@ def initial_weights(shapes: Mapping[str, tuple[int, ...]], seed: int, scope: str
     (TabM, Gorishniy 2025). Raises ValueError for a name outside ``EncoderSpec``'s rules.
     """
     return {name: _draw(name, shapes, seed, scope) for name in shapes}
+
+
+def first_shared(plan: RunPlan) -> Weights:
+    """What trunk and heads start from: nobody's choice but the plan's."""
+    return initial_weights(shared_shapes(plan.tasks, plan.learning), plan.seed, "shared")
+
+
+def first_encoder(plan: RunPlan, role: str, width: int) -> Weights:
+    """What the members of a role start from, for d = ``width`` features; with the trunk where the role shares that."""
+    weights = initial_weights(encoder_shapes(width, plan.learning), plan.seed, f"role/{role}")
+    return weights | first_shared(plan) if role_takes_trunk(plan.learning) else weights
 
 
 def _draw(name: str, shapes: Mapping[str, tuple[int, ...]], seed: int, scope: str) -> npt.NDArray[np.float32]:

@@ -7,16 +7,26 @@ import logging
 import traceback
 from collections.abc import Callable
 
-from fedprofile.errors import FedprofileError, PolicyRefusal, ProtocolError, RemoteProtocolError, TrainingDiverged
+from fedprofile.errors import (
+    FedprofileError,
+    LocalProtocolError,
+    PolicyRefusal,
+    ProtocolError,
+    RemoteProtocolError,
+    TrainingDiverged,
+)
 from fedprofile.messages import Envelope
 from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
 from fedprofile.node.policy import check_plan, read_policy, read_roster
+from fedprofile.node.recompute import check_counts
 from fedprofile.node.rounds import answer_round, tensors
 from fedprofile.node.run import NodeRun, read_spine
 from fedprofile.node.session import SessionKeeper
 from fedprofile.privacy.sealing import unseal
 from fedprofile.secagg.identity import Identity, verify
+from fedprofile.secagg.setup_messages import Complaint
+from fedprofile.secagg.wire import ZERO_HASH
 from fedprofile.types import RunPlan
 
 log = logging.getLogger(__name__)
@@ -64,7 +74,7 @@ class Node:
             except ProtocolError as error:
                 log.error("node %s refused: %s", self.me, error)
                 self.journal.append({"event": "refused", "code": error.code})
-                return Envelope("error", {"code": error.code}).encode()
+                return self._refusal(error, request).encode()
             except FedprofileError as error:
                 log.error("node %s: %s", self.me, error)
                 return Envelope("error", {"code": "node_failed"}).encode()
@@ -72,6 +82,15 @@ class Node:
                 log.error("node %s: %s", self.me, type(error).__name__)
                 log.debug("%s", "".join(traceback.format_tb(error.__traceback__)))  # frames, never the text
                 return Envelope("error", {"code": "internal_error"}).encode()
+
+    def _refusal(self, error: ProtocolError, request: bytes) -> Envelope:
+        """The fixed code and, where the other side is to blame, a signed complaint about the request's hash."""
+        body = {"code": error.code}
+        if isinstance(error, LocalProtocolError):
+            return Envelope("error", body)
+        plan = self.home.read("plan.json")
+        run_id = RunPlan.from_json(plan).run_id if plan else ZERO_HASH
+        return Envelope("error", body, (Complaint.of(run_id, self.me, error, request, self.identity).encode(),))
 
     @property
     def run(self) -> NodeRun:
@@ -91,6 +110,8 @@ class Node:
         check_plan(plan, self.roster, self.policy, read_spine(self.home).hash)
         if envelope.body.get("profile") != self.home.config.profile:
             raise PolicyRefusal("profile_mismatch", "this node's own configuration names another profile")
+        if plan.recompute and self.home.config.profile == "none":
+            raise PolicyRefusal("unmasked_uploads", "uploads without masks are not for every node to see")
         if self.home.read("plan.json") != plan.to_json():
             self.home.clear_run()
             self.home.write("plan.json", plan.to_json())
@@ -126,11 +147,13 @@ class Node:
 
     def _store_bins(self, envelope: Envelope) -> Envelope:
         """A run has one set of bins: weights of other bins would be another network's."""
-        counts = only_part(envelope)
+        counts, *relayed = envelope.parts or (b"",)
         summed = tensors(counts)
         mark, held = hashlib.sha256(counts).hexdigest().encode(), self.home.read("bins")
         if held not in (None, mark):
             raise RemoteProtocolError("bins_changed", "a run has one set of bins")
+        if held is None and self.run.plan.recompute:
+            check_counts(self.run, summed, relayed)
         self.run.share_features(summed)
         self.home.write("bins", mark)
         return Envelope("bins-stored")

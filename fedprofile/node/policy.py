@@ -33,6 +33,8 @@ def check_plan(plan: RunPlan, pinned: Roster, policy: Policy, spine_hash: bytes)
         raise PolicyRefusal("release_too_small", "the plan allows smaller label releases than this node's policy")
     if plan.min_views < min_views(policy):
         raise PolicyRefusal("too_few_views", "the plan opens scores of customers that too few nodes know")
+    if policy.recompute and not plan.recompute:
+        raise PolicyRefusal("not_verifiable", "under the plan this node could not recompute the shared weights")
 
 
 def min_views(policy: Policy) -> int:

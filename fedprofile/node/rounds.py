@@ -11,39 +11,33 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from fedprofile.aggregation import (
-    counts_layout,
-    delta_layout,
-    gain_layout,
-    role_takes_trunk,
-    round_clip,
-    score_layout,
-    update_layout,
-)
 from fedprofile.errors import RemoteProtocolError
-from fedprofile.models.layout import encoder_shapes, shared_shapes
+from fedprofile.node import recompute
 from fedprofile.node.run import NodeRun
+from fedprofile.node.sums import Shapes, check_planned, encoder_tensors, shared_tensors
 from fedprofile.secagg.client import ClientSession
 from fedprofile.secagg.encoding import quantise
 from fedprofile.secagg.messages import Round
-from fedprofile.types import Layout, Weights
-
-Shapes = dict[str, tuple[int, ...]]
+from fedprofile.secagg.wire import claims
+from fedprofile.types import Weights
 
 
 def answer_round(run: NodeRun, session: ClientSession, parts: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """Masked uploads for one request: (stats | gains | scores) alone, or an update with the role's encoder.
 
+    Where the plan says so, the signed uploads of the round before come with it (``fedprofile.node.recompute``).
     Raises RemoteProtocolError for a request that the plan does not imply, before a row is read.
     """
-    if not parts:
-        raise RemoteProtocolError("bad_envelope", "a round needs a request")
-    first = _verified(run, session, parts[0])
+    relayed = tuple(part for part in parts if claims(part, "Upload"))
+    own = tuple(part for part in parts if not claims(part, "Upload"))
+    if not own or (relayed and not run.plan.recompute):
+        raise RemoteProtocolError("bad_envelope", "a round needs a request, and uploads only where they are recomputed")
+    first = _verified(run, session, own[0])
     plan, what = run.plan, (first.id.kind, first.id.scope)
     if what == ("update", "") and 1 <= first.id.t <= plan.learning.rounds:
-        return _train(run, session, first, parts[1:])
+        return _train(run, session, first, own[1:], relayed)
     if what == ("stats", "") and first.id.t == plan.learning.rounds + 1:
-        return _weigh(run, session, first, parts[1:])
+        return _weigh(run, session, first, own[1:], relayed)
     if len(parts) == 1 and what == ("stats", run.role) and first.id.t == 0 and run.shares_encoder:
         return _count(run, session, first)
     if len(parts) == 1 and what == ("score", "") and first.id.t == plan.learning.rounds + 2 and not run.is_owner:
@@ -59,48 +53,63 @@ def _verified(run: NodeRun, session: ClientSession, part: bytes) -> Round:
 
 
 def _count(run: NodeRun, session: ClientSession, request: Round) -> tuple[bytes, ...]:
-    layout = counts_layout(run.plan.schemas[run.role], len(run.roster.members(run.role)))
-    _same_layout(request, layout)
-    return (session.contribute(request, quantise(run.counts(), layout, run.dither("counts"))),)
+    check_planned(run, request)
+    counts = quantise(run.counts(), request.layout, run.dither("counts"))
+    if run.plan.recompute:
+        recompute.keep(run, session, {}, (request,))
+    return (session.contribute(request, counts),)
 
 
-def _train(run: NodeRun, session: ClientSession, update: Round, rest: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    plan, t = run.plan.learning, update.id.t
+def _train(
+    run: NodeRun, session: ClientSession, update: Round, rest: tuple[bytes, ...], relayed: tuple[bytes, ...]
+) -> tuple[bytes, ...]:
+    t = update.id.t
     if len(rest) != int(run.shares_encoder):
         raise RemoteProtocolError("wrong_kind", "an update comes with the role's encoder where it is shared")
-    layouts = {"update": update_layout(_shared(run), plan, run.plan.tasks, t, len(run.roster.parties))}
-    _same_layout(update, layouts["update"])
-    shared = _weights(update.model, _shared(run))
+    check_planned(run, update)
+    shared = _weights(update.model, shared_tensors(run))
     encoder: Weights = {}
     requests = {"update": update}
     if run.shares_encoder:
         role = _verified(run, session, rest[0])
         if (role.id.kind, role.id.scope, role.id.t) != ("role", run.role, t):
             raise RemoteProtocolError("wrong_kind", "the encoder's sum must be of the same round and role")
-        layouts["role"] = delta_layout(_encoder(run), round_clip(plan, t), len(run.roster.members(run.role)))
-        _same_layout(role, layouts["role"])
+        check_planned(run, role)
         encoder = _role_weights(run, role.model)
         requests["role"] = role
-    trained = run.training.round(t, shared, encoder, layouts)
-    return tuple(session.contribute(requests[kind], trained[kind]) for kind in ("update", "role") if kind in requests)
+    models = _models(shared, encoder)
+    if run.plan.recompute:
+        recompute.check_models(run, t, models, relayed)
+    trained = run.training.round(t, shared, encoder, {kind: request.layout for kind, request in requests.items()})
+    if run.plan.recompute:
+        recompute.keep(run, session, models, requests.values())
+    return tuple(session.contribute(request, trained[kind]) for kind, request in requests.items())
 
 
-def _weigh(run: NodeRun, session: ClientSession, request: Round, models: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    _same_layout(request, gain_layout(run.plan.tasks))
+def _weigh(
+    run: NodeRun, session: ClientSession, request: Round, sent: tuple[bytes, ...], relayed: tuple[bytes, ...]
+) -> tuple[bytes, ...]:
+    check_planned(run, request)
     hashes = _json(request)
     names = ("", run.role) if run.shares_encoder else ("",)
-    if len(models) != len(names):
+    if len(sent) != len(names):
         raise RemoteProtocolError("wrong_kind", "the last weights are missing")
-    for name, model in zip(names, models, strict=True):
+    for name, model in zip(names, sent, strict=True):
         if hashes.get(name) != hashlib.sha256(model).hexdigest():
             raise RemoteProtocolError("bad_model_hash", "the last weights are not the ones the request is bound to")
-    shared = _weights(models[0], _shared(run))
-    encoder = _role_weights(run, models[1]) if run.shares_encoder else {}
-    return (session.contribute(request, run.gains(shared, encoder)),)
+    shared = _weights(sent[0], shared_tensors(run))
+    encoder = _role_weights(run, sent[1]) if run.shares_encoder else {}
+    models = _models(shared, encoder)
+    if run.plan.recompute:
+        recompute.check_models(run, request.id.t, models, relayed)
+    gains = run.gains(shared, encoder)
+    if run.plan.recompute:
+        recompute.keep(run, session, models, (request,))
+    return (session.contribute(request, gains),)
 
 
 def _score(run: NodeRun, session: ClientSession, request: Round) -> tuple[bytes, ...]:
-    _same_layout(request, score_layout(run.plan.spine_size, sum(t.outputs for t in run.plan.tasks)))
+    check_planned(run, request)
     means = _json(request)
     numbers = all(isinstance(v, float) and np.isfinite(v) for v in means.values())
     if set(means) != {t.name for t in run.plan.tasks} or not numbers:
@@ -108,18 +117,10 @@ def _score(run: NodeRun, session: ClientSession, request: Round) -> tuple[bytes,
     return (session.contribute(request, run.scores(means)),)
 
 
-def _shared(run: NodeRun) -> Shapes:
-    return shared_shapes(run.plan.tasks, run.plan.learning) if run.plan.learning.share == "all" else {}
-
-
-def _encoder(run: NodeRun) -> Shapes:
-    shapes = encoder_shapes(run.features.width, run.plan.learning)
-    return shapes | shared_shapes(run.plan.tasks, run.plan.learning) if role_takes_trunk(run.plan.learning) else shapes
-
-
-def _same_layout(request: Round, expected: Layout) -> None:
-    if request.layout != expected:
-        raise RemoteProtocolError("wrong_layout", "the request's layout is not the one the plan implies")
+def _models(shared: Weights, encoder: Weights) -> recompute.Models:
+    """By the kind of sum that changes them; what is not shared is in no sum."""
+    models: recompute.Models = {"update": shared, "role": encoder}
+    return {kind: weights for kind, weights in models.items() if weights}
 
 
 def _json(request: Round) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _weights(data: bytes, shapes: Shapes) -> Weights:
 
 def _role_weights(run: NodeRun, data: bytes) -> Weights:
     """The encoder names the bins it was made for; other members' bins would make another network of it."""
-    weights = _weights(data, _encoder(run))
+    weights = _weights(data, encoder_tensors(run))
     head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     if head.get("__metadata__", {}).get("bins", "").encode() != run.home.read("bins"):
         raise RemoteProtocolError("wrong_bins", "the role's encoder was made for other bins")

@@ -56,6 +56,7 @@ modes.align                                 text         how ids met
 modes.consent                               text         where consents came from
 modes.secrets                               text         simulated, or where node homes lie
 modes.secure                                text         fps1 profile, or none
+modes.verify                                text         recompute or none: who vouches for shared weights
 modes.privacy                               text         none or dp
 modes.learning                              text         name of the learning strategy
 modes.rounds                                count        federated rounds

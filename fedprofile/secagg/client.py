@@ -39,11 +39,16 @@ class ClientSession(SetupSession):
         if self.me not in round.cohort or not set(round.cohort) <= set(asked.cohort):
             raise refusal("cohort_refused", "not within the cohort of the set-up, or without this node")
         check_round(self.policy, self.roster, round, RemoteProtocolError)
-        self._record.check_round(round, self.policy)
+        self._record.check_round(round, self.policy, self._today())
         keys.advance(round.id.t)
         self._record.see(round)
         self._verified[round.id.kind, round.id.scope] = round.bind(self._t0)
         return round
+
+    def bound(self, round: Round) -> bytes:
+        """H of a round under this set-up: what every upload of it has to carry."""
+        self._ready()
+        return round.bind(self._t0)
 
     def contribute(self, round: Round, quantised: Quantised, audit_head: bytes = ZERO_HASH) -> bytes:
         """The Upload for the round that verify_round returned last for its kind and scope, once.
@@ -63,7 +68,8 @@ class ClientSession(SetupSession):
             raise local("retry_differs", "other integers than in the first attempt")
         self._mask(y, round, h)
         upload = Upload.of(round, self.me, h, audit_head, y, self._identity)
-        self._commit(round_entry("upload", round, mac=mac, root=upload.root.hex(), audit_head=audit_head.hex()))
+        told: dict[str, str | int] = {"mac": mac, "root": upload.root.hex(), "audit_head": audit_head.hex()}
+        self._commit(round_entry("upload", round, day=self._today(), **told))
         del self._verified[round.id.kind, round.id.scope]
         return upload.encode()
 

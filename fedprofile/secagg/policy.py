@@ -38,9 +38,11 @@ def stricter(own: Policy, common: Policy) -> Policy:
         min_customers=max(own.min_customers, common.min_customers),
         tasks=own.tasks or common.tasks,
         max_uploads=min(own.max_uploads, common.max_uploads),
+        max_uploads_day=min(own.max_uploads_day, common.max_uploads_day),
         max_openings=min(own.max_openings, common.max_openings),
         clip=min(own.clip, common.clip),
         rings=tuple(r for r in own.rings if r in common.rings),
+        recompute=own.recompute or common.recompute,
     )
 
 

@@ -31,7 +31,7 @@ def setup_entry(run_id: bytes, setup: int) -> Entry:
     return {"event": "setup", "run": run_id.hex(), "setup": setup}
 
 
-def round_entry(event: str, round: Round, **more: str) -> Entry:
+def round_entry(event: str, round: Round, **more: str | int) -> Entry:
     """A journal line about a round: public facts, hashes and MACs; never an integer of the vector."""
     return {
         "event": event,
@@ -65,6 +65,7 @@ class Record:
         self._setups: dict[str, set[int]] = {}
         self._last: dict[Slot, Last] = {}
         self._uploads: Counter[str] = Counter()
+        self._days: Counter[int] = Counter()
         self._members: dict[tuple[str, str], set[frozenset[str]]] = {}
         self._scores: dict[str, tuple[str, int]] = {}
         self._opened: set[tuple[Slot, int]] = set()
@@ -82,6 +83,7 @@ class Record:
         self._last[key] = Last(entry["t"], entry["attempt"], entry["basis"], entry.get("mac", ""))
         if event == "upload":
             self._uploads[run] += 1
+            self._days[entry.get("day", -1)] += 1  # entries of older versions name no day
         else:
             self._opened.add((key, entry["t"]))
         self._members.setdefault(key[1:], set()).add(frozenset(entry["members"]))
@@ -114,8 +116,8 @@ class Record:
         if len(self._setups.get(run_id.hex(), ())) >= MAX_SETUPS:
             raise refusal("too_many_setups")
 
-    def check_round(self, round: Round, policy: Policy) -> None:
-        """Order and retry (9.3), caps, one opening of a score (9.7), differencing (9.5).
+    def check_round(self, round: Round, policy: Policy, day: int) -> None:
+        """Order and retry (9.3), caps of the run and of ``day``, one opening of a score (9.7), differencing (9.5).
 
         Raises RemoteProtocolError("stale_round") or PolicyRefusal: retry_differs, too_many_uploads,
         opened_before, too_many_openings, differencing.
@@ -125,7 +127,8 @@ class Record:
             raise remote("stale_round")
         if last and round.id.t == last.t and round.basis.hex() != last.basis:
             raise refusal("retry_differs")
-        if self._uploads[round.id.run_id.hex()] >= policy.max_uploads:
+        run, today = self._uploads[round.id.run_id.hex()], self._days[day]
+        if run >= policy.max_uploads or today >= policy.max_uploads_day:
             raise refusal("too_many_uploads")
         if round.id.kind == "score":
             self._check_score(round, policy)

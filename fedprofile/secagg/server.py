@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-
-import numpy as np
 
 from fedprofile.errors import LocalProtocolError
 from fedprofile.secagg.codes import local, remote
-from fedprofile.secagg.encoding import dequantise, unpack, vectors
 from fedprofile.secagg.handshake import check_ads, check_opens
 from fedprofile.secagg.identity import check_roster
 from fedprofile.secagg.keys import transcript_hash
-from fedprofile.secagg.messages import expected_upload_size
 from fedprofile.secagg.policy import check_hidden, check_round
-from fedprofile.secagg.round_messages import MaskedSum, Round, Upload
+from fedprofile.secagg.round_messages import MaskedSum, Round
 from fedprofile.secagg.setup_messages import Complaint, KeyAd, KeyBundle, KeyOpen, OpenBundle, Profile, SetupReq
+from fedprofile.secagg.tally import Tally, Terms
 from fedprofile.secagg.wire import ZERO_HASH, Buffer, ensure_hash, wire_order
 from fedprofile.types import Layout, Opened, Policy, Roster, RoundId
-
-
-@dataclass
-class _Pending:
-    """One round in progress: the sum so far, as bytes of a masked vector, and who is in it."""
-
-    round: Round
-    h: bytes
-    total: bytearray
-    seen: set[str]
 
 
 class ServerSession:
@@ -59,7 +45,7 @@ class ServerSession:
         self._request: SetupReq | None = None
         self._bundle: KeyBundle | None = None
         self._t0 = b""
-        self._pending: dict[tuple[str, str], _Pending] = {}
+        self._pending: dict[tuple[str, str], Tally] = {}
 
     def setup_request(self, base_t: int = 0) -> bytes:
         """The SetupReq of the next set-up, the same for every node; ``base_t`` is the first t that it will serve."""
@@ -116,35 +102,12 @@ class ServerSession:
         hashes = (self.policy.hash, audit_head, spine_hash, bundle_hash)
         round = Round(round_id, wire_order(cohort), layout, model, *hashes, epoch)
         check_round(self.policy, self.roster, round, LocalProtocolError)
-        pending = _Pending(round, round.bind(self._t0), bytearray(layout.nbytes), set())
-        self._pending[round_id.kind, round_id.scope] = pending
+        self._pending[round_id.kind, round_id.scope] = Tally(self.roster, Terms.of(round, round.bind(self._t0)))
         return round.encode()
 
     def add(self, round_id: RoundId, party: str, upload: Buffer) -> None:
-        """Verifies one Upload and adds it to the sum; nothing of it is kept.
-
-        Raises RemoteProtocolError: wrong_length, wrong_round, unknown_party, duplicate, bad_root, bad_signature.
-        """
-        pending = self._current(round_id)
-        if memoryview(upload).nbytes != expected_upload_size(pending.round.layout):
-            raise remote("wrong_length", f"upload of party {party!r}")
-        message = Upload.decode(upload, self.roster)
-        if message.party != party or party not in pending.round.contributors:
-            raise remote("unknown_party", f"upload in the name of party {party!r}")
-        expected = (pending.round.spine_hash, pending.round.bundle_hash, pending.round.epoch)
-        if (message.id, message.h) != (round_id, pending.h) or expected != (
-            message.spine_hash,
-            message.bundle_hash,
-            message.epoch,
-        ):
-            raise remote("wrong_round", f"upload of party {party!r}")
-        if party in pending.seen:
-            raise remote("duplicate", f"upload of party {party!r}")
-        message.verify(self.roster)
-        y, total = vectors(message.y, pending.round.layout), vectors(pending.total, pending.round.layout)
-        for ring in total:
-            np.add(total[ring], y[ring], out=total[ring])
-        pending.seen.add(party)
+        """Verifies one Upload and adds it to the sum; raises as ``Tally.add`` does."""
+        self._current(round_id).add(party, upload)
 
     def open(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None = None) -> Opened:
         """The sum over all contributors, from ``uploads`` and what was added before; the round is over then.
@@ -154,16 +117,15 @@ class ServerSession:
         """
         if round_id.opener:
             raise local("wrong_opener", "only the label owner opens a score sum")
-        pending = self._finish(round_id, uploads)
-        sums = unpack(vectors(pending.total, pending.round.layout), pending.round.layout)
-        return Opened(round_id, pending.round.contributors, dequantise(sums, pending.round.layout))
+        tally = self._finish(round_id, uploads)
+        return Opened(round_id, tally.terms.contributors, tally.opened())
 
     def masked_sum(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None = None) -> bytes:
         """The MaskedSum for the opener of a score sum; raises as ``open`` does."""
         if not round_id.opener:
             raise local("wrong_opener")
-        pending = self._finish(round_id, uploads)
-        return MaskedSum(round_id, pending.h, pending.total).encode()
+        tally = self._finish(round_id, uploads)
+        return MaskedSum(round_id, tally.terms.h, tally.total).encode()
 
     def complaint(self, data: Buffer) -> Complaint:
         """A node's Complaint, its signature verified."""
@@ -171,20 +133,20 @@ class ServerSession:
         message.verify(self.roster)
         return message
 
-    def _finish(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None) -> _Pending:
-        pending = self._current(round_id)
+    def _finish(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None) -> Tally:
+        tally = self._current(round_id)
         for party, upload in (uploads or {}).items():
-            self.add(round_id, party, upload)
-        if missing := sorted(set(pending.round.contributors) - pending.seen):
-            raise remote("missing_member", f"missing: {', '.join(missing)}")
+            tally.add(party, upload)
+        if tally.missing:
+            raise remote("missing_member", f"missing: {', '.join(tally.missing)}")
         del self._pending[round_id.kind, round_id.scope]
-        return pending
+        return tally
 
-    def _current(self, round_id: RoundId) -> _Pending:
-        pending = self._pending.get((round_id.kind, round_id.scope))
-        if pending is None or pending.round.id != round_id:
+    def _current(self, round_id: RoundId) -> Tally:
+        tally = self._pending.get((round_id.kind, round_id.scope))
+        if tally is None or tally.terms.id != round_id:
             raise local("wrong_round", "not in progress")
-        return pending
+        return tally
 
     def _asked(self) -> SetupReq:
         if self._request is None:

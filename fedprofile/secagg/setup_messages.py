@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Self
 
+from fedprofile.errors import ProtocolError
 from fedprofile.secagg.codes import CODES, remote
 from fedprofile.secagg.identity import Identity, verify
 from fedprofile.secagg.wire import (
@@ -194,6 +196,11 @@ class Complaint(_Signed):
     code: str
     about: bytes
     signature: bytes = b""
+
+    @classmethod
+    def of(cls, run_id: bytes, party: str, error: ProtocolError, about: Buffer, identity: Identity) -> Self:
+        """Signed; ``about`` are the bytes that were refused."""
+        return cls(run_id, party, error.code, hashlib.sha256(about).digest()).signed(identity)
 
     def body(self) -> Writer:
         w = Writer(self.TYPE).put(self.run_id).put(party_wire_id(self.party))

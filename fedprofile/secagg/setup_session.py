@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Self
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fedprofile.errors import ProtocolError
 from fedprofile.secagg.codes import local, refusal, remote
 from fedprofile.secagg.encoding import Rand
-from fedprofile.secagg.handshake import Handshake, sha256
+from fedprofile.secagg.handshake import Handshake
 from fedprofile.secagg.identity import Identity, check_roster
 from fedprofile.secagg.keys import Ephemeral, PairKeys
 from fedprofile.secagg.policy import check_hidden, stricter
@@ -22,6 +23,7 @@ from fedprofile.secagg.wire import ZERO_HASH, Buffer, message_type
 from fedprofile.types import Policy, Roster
 
 Journal = Callable[[Entry], None]
+SECONDS_OF_A_DAY = 86_400
 
 
 class State(Enum):
@@ -38,8 +40,9 @@ class SetupSession:
     roster: the pinned one, verified by the caller. policy: this node's own; ``common`` is the minimum
     whose hash all parties put into the transcript (default: the same), and the stricter of both holds.
     rand: the node's secret bytes. journal: called with a JSON-able entry before a message is returned.
-    history: all entries that the journal ever took, of earlier runs too. ``masked=False`` is the
-    research mode without pads. Every refusal is a ProtocolError; after one in a set-up its keys are erased.
+    history: all entries that the journal ever took, of earlier runs too. clock: seconds since 1970.
+    ``masked=False`` is the research mode without pads. Every refusal is a ProtocolError; after one in a
+    set-up its keys are erased.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class SetupSession:
         common: Policy | None = None,
         schema_hash: bytes = ZERO_HASH,
         history: Iterable[Mapping[str, Any]] = (),
+        clock: Callable[[], float] = time.time,
     ) -> None:
         check_roster(roster)
         if me not in {p.id for p in roster.parties} or roster.party(me).sign_pk != identity.sign_pk:
@@ -63,6 +67,7 @@ class SetupSession:
         self._common = common or policy
         self.policy = stricter(policy, self._common)
         self._rand, self._journal, self._record = rand, journal, Record(history)
+        self._clock = clock
         self.profile: Profile = "strict" if masked else "none"
         self._schema_hash = schema_hash
         self.state = State.IDLE
@@ -155,8 +160,7 @@ class SetupSession:
 
     def complaint(self, error: ProtocolError, about: Buffer = b"") -> bytes:
         """A signed Complaint with the error's code and the hash of the message it is about."""
-        unsigned = Complaint(self.run_id or ZERO_HASH, self.me, error.code, sha256(bytes(about)))
-        return unsigned.signed(self._identity).encode()
+        return Complaint.of(self.run_id or ZERO_HASH, self.me, error, about, self._identity).encode()
 
     def transcript(self) -> bytes:
         """The public messages of the set-up so far, for restore and for an auditor."""
@@ -190,6 +194,10 @@ class SetupSession:
     def _commit(self, entry: Entry) -> None:
         self._journal(entry)
         self._record.apply(entry)
+
+    def _today(self) -> int:
+        """Days since 1970-01-01, UTC."""
+        return int(self._clock() // SECONDS_OF_A_DAY)
 
     def _ready(self) -> PairKeys:
         if self.state is not State.READY or self._keys is None:

@@ -56,9 +56,10 @@ def message_type(data: Buffer) -> str:
     return _TYPES[head[5]]
 
 
-def is_fps1(data: Buffer) -> bool:
-    """Whether the first bytes claim to be an fps1 message."""
-    return bytes(memoryview(data)[: len(MAGIC)]) == MAGIC
+def claims(data: Buffer, type: str) -> bool:
+    """Whether the first bytes claim to be an fps1 message of this type."""
+    head = MAGIC + bytes((VERSION, TAGS[type]))
+    return bytes(memoryview(data)[: len(head)]) == head
 
 
 class Writer:

@@ -129,7 +129,7 @@ class _Training:
             return
         alignment = align(self.nodes, spine_secret(self.federation, secrets), views_needed(self.config))
         check_federation(self.config, self.federation, self.nodes, alignment)
-        policy = make_policy(self.config, self.federation)
+        policy = make_policy(self.config, self.federation, self.nodes)
         make_learning(self.config, self.federation, self.nodes, policy)
         save(self.config, self.run_dir)
         if not self.resumed:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,23 +14,59 @@ from fedprofile.config.schema import Config
 from fedprofile.data.federation import Federation
 from fedprofile.errors import ConfigError
 from fedprofile.label_owner.party import TRAIN_BELOW
+from fedprofile.models.layout import shared_shapes
+from fedprofile.secagg.policy import hidden
 from fedprofile.simulation.nodes import Alignment, SimulatedNode
 from fedprofile.types import LearningPlan, Party, Policy, Roster, RunPlan
 
 MANY_ROWS = 12_000
+RECOMPUTING_NODES = 16
+RECOMPUTED_PARAMETERS = 1_000_000
+HIDDEN_FROM_ALL = 2
 PURPOSE = "customer tiering and product propensity"
 
 
-def make_policy(config: Config, federation: Federation) -> Policy:
-    """The limits that all simulated nodes share."""
-    return Policy(
+def make_policy(config: Config, federation: Federation, nodes: list[SimulatedNode]) -> Policy:
+    """The limits that all simulated nodes share.
+
+    Raises ConfigError where ``secure.verify=recompute`` is asked for and cannot be had.
+    """
+    policy = Policy(
         min_hidden=config.secure.min_hidden,
         colluders=config.secure.colluders,
         min_customers=config.privacy.min_release,
         tasks=tuple(t.name for t in federation.tasks),
         max_uploads=config.secure.max_uploads,
+        max_uploads_day=config.secure.max_uploads_day,
         clip=config.secure.clip,
     )
+    why_not = why_not_recomputed(config, federation, nodes, policy)
+    if config.secure.verify == "recompute" and why_not:
+        raise ConfigError("secure.verify", why_not, "Leave secure.verify at auto, or name none: the report states it.")
+    return replace(policy, recompute=config.secure.verify != "none" and not why_not)
+
+
+def why_not_recomputed(config: Config, federation: Federation, nodes: list[SimulatedNode], policy: Policy) -> str:
+    """Why nodes cannot recompute the sums of this federation, "" where they can (secure-sum 9.1 and 9.6).
+
+    Trunk and heads are counted; how wide a role's encoder is follows from counts that are opened later.
+    """
+    if config.secure.profile == "none":
+        return "secure=none: uploads without masks are not for every node to see"
+    if len(nodes) > RECOMPUTING_NODES:
+        return (
+            f"{len(nodes)} nodes would each get all uploads of a round; recomputing is for {RECOMPUTING_NODES} at most"
+        )
+    roster, shared = _roles(config, federation, nodes, policy)
+    learning = _learning(config, alone=not shared, train_rows=0)
+    size = sum(math.prod(s) for s in shared_shapes(federation.tasks, learning).values())
+    if size > RECOMPUTED_PARAMETERS:
+        return f"{size:,} shared parameters; recomputing is for {RECOMPUTED_PARAMETERS:,} at most"
+    cohorts = [tuple(n.id for n in nodes), *(tuple(p.id for p in roster.members(role)) for role in shared)]
+    least = min(hidden(cohort, roster.label_owner, "", policy.colluders) for cohort in cohorts)
+    if least < HIDDEN_FROM_ALL:
+        return f"every node would learn a sum that hides {least} contribution(s) from it, {HIDDEN_FROM_ALL} are needed"
+    return ""
 
 
 def views_needed(config: Config) -> int:
@@ -43,9 +81,7 @@ def make_learning(
 
     Raises ConfigError where a round could move a weight further than the nodes' clip allows.
     """
-    parties = tuple(Party(n.id, n.role, n.role, b"") for n in nodes)
-    roster = Roster(1, b"", parties, federation.label_owner)
-    shared = shared_roles(roster, policy) if config.learning.share != "none" else ()
+    _, shared = _roles(config, federation, nodes, policy)
     train_rows = int((split_bucket(federation.labels.ids, config.data.fold) < TRAIN_BELOW).sum())
     learning = _learning(config, alone=not shared, train_rows=train_rows)
     widest = max(round_clip(learning, t) for t in range(1, learning.rounds + 1))
@@ -85,11 +121,21 @@ def make_plan(
         spine_size=len(federation.tables[federation.label_owner]),
         spine_hash=alignment.hash,
         min_release=config.privacy.min_release,
+        recompute=policy.recompute,
     )
     if run_id is None:
         derived = hashlib.sha256(b"fedprofile/simulated-run/1" + plan.basis).digest()
         plan = RunPlan(**{**vars(plan), "run_id": derived})
     return plan
+
+
+def _roles(
+    config: Config, federation: Federation, nodes: list[SimulatedNode], policy: Policy
+) -> tuple[Roster, tuple[str, ...]]:
+    """The parties without keys, and the roles whose members share an encoder."""
+    parties = tuple(Party(n.id, n.role, n.role, b"") for n in nodes)
+    roster = Roster(1, b"", parties, federation.label_owner)
+    return roster, shared_roles(roster, policy) if config.learning.share != "none" else ()
 
 
 def _learning(config: Config, alone: bool, train_rows: int) -> LearningPlan:

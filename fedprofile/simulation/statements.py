@@ -102,6 +102,7 @@ def _modes(config: Config, plan: RunPlan) -> dict[str, Any]:
         "consent": config.federation.consent,
         "secrets": config.federation.secrets,
         "secure": config.secure.profile,
+        "verify": "recompute" if plan.recompute else "none",
         "privacy": config.privacy.mechanism,
         "learning": config.learning.name,
         "rounds": plan.learning.rounds,
@@ -130,10 +131,8 @@ def statements(config: Config, plan: RunPlan) -> list[str]:
     if config.secure.profile == "none":
         said.append("secure=none: updates and scores were not masked; the coordinator could read each of them.")
     if config.privacy.mechanism == "none":
-        said.append(
-            "privacy=none: the sums themselves carry no noise, and nodes do not yet recompute the coordinator's sums, "
-            "so a malicious coordinator could craft weights that turn a sum into data of one node."
-        )
+        said.append("privacy=none: the sums themselves carry no noise.")
+    said.append(_verified(config, plan))
     if plan.label_eps is None:
         said.append("privacy.label_eps=null: partners were given true labels.")
     if config.secure.min_hidden == 1:
@@ -142,6 +141,18 @@ def statements(config: Config, plan: RunPlan) -> list[str]:
             "owner could read one partner's scores."
         )
     return said
+
+
+def _verified(config: Config, plan: RunPlan) -> str:
+    if plan.recompute:
+        return (
+            "Every node recomputed each shared model that it took, from the plan's seed and all signed uploads, and "
+            "would have refused another. A member can still steer the weights by its own upload, within a round's ring."
+        )
+    return (
+        f"secure.verify={config.secure.verify} came to none: nodes took shared weights on the coordinator's word, and "
+        "crafted weights that turn a sum into data of one node are not prevented."
+    )
 
 
 def _saturation(curve: list[dict[str, float]]) -> list[str]:

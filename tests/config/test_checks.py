@@ -59,6 +59,8 @@ def test_a_range_takes_its_closed_ends_and_refuses_beyond(key):
         ({"learning__share": "al"}, "learning.share", "'all'"),
         ({"secure__profile": "strickt"}, "secure.profile", "'strict'"),
         ({"data__source": "nhane"}, "data.source", "'nhanes'"),
+        ({"secure__verify": "recomput"}, "secure.verify", "'recompute'"),
+        ({"secure__profile": "none", "secure__verify": "recompute"}, "secure.verify", "plain update"),
         ({"model__encoder": "mpl"}, "model.encoder", "'mlp'"),
         ({"model__head": "softmax"}, "model.head", "continuation_ratio"),
         ({"align__mode": "psi"}, "align.mode", "not built yet"),

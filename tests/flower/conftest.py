@@ -45,7 +45,7 @@ def small_federation(root: Path, *settings: str) -> Federated:
     modes = ("simulated", "simulated", config.secure.profile)
     homes = make_homes(root / "nodes", federation, nodes, alignment, *modes)
     give_labels(homes["bank"], federation, alignment, config.data.fold)
-    roster, policy = make_roster(homes, "bank"), make_policy(config, federation)
+    roster, policy = make_roster(homes, "bank"), make_policy(config, federation, nodes)
     pin(homes, roster, policy)
     plan = make_plan(config, federation, nodes, alignment, roster, policy, None)
     job = Job(plan, roster, policy, config.secure.profile)

@@ -1,16 +1,23 @@
+import hashlib
 import json
 import logging
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fedprofile.errors import RemoteProtocolError, TrainingDiverged
+import fedprofile
+from fedprofile.errors import LocalProtocolError, RemoteProtocolError, TrainingDiverged
 from fedprofile.messages import DOWNWARD, MAX_BODY, UPWARD, Envelope
 from fedprofile.privacy.sealing import LabelRelease, seal
+from fedprofile.secagg.codes import CODES
+from fedprofile.secagg.messages import Complaint
 from fedprofile.types import Task
 
 SECRET = "SECRET-4711"
+ROOT = Path(fedprofile.__file__).parent
 
 
 def code(world, party, *message):
@@ -25,7 +32,8 @@ def test_a_node_says_who_it_is(world):
 
 @pytest.mark.parametrize("data", [b"", b"x", b"fpm1", Envelope("plan").encode()[:-1], Envelope("plan").encode() + b"x"])
 def test_what_is_no_message_gets_a_code(world, data):
-    assert Envelope.decode(world.node("tax").handle(data)) == Envelope("error", {"code": "bad_envelope"})
+    reply = Envelope.decode(world.node("tax").handle(data))
+    assert (reply.type, reply.body) == ("error", {"code": "bad_envelope"})
 
 
 @pytest.mark.parametrize("type_", [*UPWARD, "release-request", "score-sum"])
@@ -37,7 +45,7 @@ def test_a_partner_answers_no_other_messages(world, type_):
 def test_before_a_plan_nothing_is_answered(world, type_):
     reply = world.ask("bank", type_, {}, b"x")
     assert reply.type in ("error", "finished")
-    assert reply.parts == ()
+    assert all(Complaint.decode(part, world.job.roster).run_id == bytes(32) for part in reply.parts)
 
 
 def test_a_plan_is_approved_by_a_signature_over_its_hash(world):
@@ -65,6 +73,12 @@ def test_the_coordinator_cannot_switch_masks_off(world):
     body = world.plan_body() | {"profile": "none"}
     assert code(world, "tax", "plan", body) == "profile_mismatch"
     assert code(world, "tax", "setup", {}, b"x") == "no_plan"
+
+
+def test_a_node_without_masks_never_has_its_uploads_handed_on(world):
+    file = world.home("tax").path / "node.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"profile": "none"}))
+    assert code(world, "tax", "plan", world.plan_body() | {"profile": "none"}) == "unmasked_uploads"
 
 
 def test_another_plan_forgets_what_the_last_one_left(finished):
@@ -118,6 +132,36 @@ def test_divergence_is_reported_by_layer_and_round(world):
 def test_refusals_are_in_the_journal(world):
     code(world, "tax", "score-sum")
     assert list(world.node("tax").journal)[-1] == {"event": "refused", "code": "not_for_this_node"}
+
+
+def test_a_refusal_is_a_signed_complaint_about_the_very_request(ready, change):
+    world, requests = ready
+    request = Envelope("round", {}, (change(world, requests["tax"], spine_hash=bytes(32)),)).encode()
+    reply = Envelope.decode(world.node("tax").handle(request))
+    (part,) = reply.parts
+    complaint = Complaint.decode(part, world.job.roster)
+    complaint.verify(world.job.roster)
+    assert (complaint.party, complaint.code, complaint.run_id) == ("tax", "wrong_spine", world.job.plan.run_id)
+    assert complaint.about == hashlib.sha256(request).digest()
+    assert len(part) < 256
+
+
+def test_what_this_node_did_wrong_is_no_complaint(world):
+    def fail(_):
+        raise LocalProtocolError("bad_values", "tensor 'w'")
+
+    world.node("tax").handlers["identify"] = fail
+    assert world.ask("tax", "identify") == Envelope("error", {"code": "bad_values"})
+
+
+def test_every_code_that_a_node_answers_with_is_a_fixed_one():
+    """A complaint with an unknown code is refused where it arrives, so the list has to be whole."""
+    call = re.compile(r"(?:RemoteProtocolError|PolicyRefusal)\(\s*\"(\w+)\"")
+    rooms = [p for room in ("node", "label_owner", "privacy", "secagg") for p in (ROOT / room).glob("*.py")]
+    files = [*rooms, ROOT / "messages.py", ROOT / "aggregation.py"]
+    raised = {code for file in files for code in call.findall(file.read_text())}
+    assert len(raised) > 20
+    assert raised <= set(CODES)
 
 
 def sealed(world, to, by="bank", **changes):

@@ -30,6 +30,7 @@ def test_a_plan_outside_the_nodes_own_limits_is_refused(world):
     refused = {
         "task_refused": lambda: check(world, replace(plan, tasks=(*plan.tasks, Task("income", "binary", 2)))),
         "too_few_views": lambda: check(world, replace(plan, min_views=1)),
+        "not_verifiable": lambda: check(world, replace(plan, recompute=False)),
         "wrong_policy": lambda: check_plan(plan, world.job.roster, replace(policy, clip=9.0), world.alignment.hash),
     }
     for code, call in refused.items():
@@ -40,6 +41,7 @@ def test_a_plan_outside_the_nodes_own_limits_is_refused(world):
 
 def test_a_stricter_plan_is_approved_and_no_listed_task_means_any(world):
     check(world, replace(world.job.plan, min_views=3))
+    check(world, policy=replace(world.job.policy, recompute=False))
     check(world, replace(world.job.plan, tasks=(Task("income", "binary", 2),)), replace(world.job.policy, tasks=()))
 
 

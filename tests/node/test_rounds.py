@@ -113,9 +113,9 @@ def test_weights_that_are_not_finite_are_refused(ready, change):
 
 def test_the_last_weights_must_be_those_that_the_weighing_is_bound_to(world):
     requests = world.drive(until="round", times=3)
-    round, model = parts_of(requests["tax"])
+    round, model, *uploads = parts_of(requests["tax"])
     assert Round.decode(round, world.job.roster).id.kind == "stats"
-    assert code(world, "tax", round, model + b"\0") == "bad_model_hash"
+    assert code(world, "tax", round, model + b"\0", *uploads) == "bad_model_hash"
 
 
 def test_scores_before_gains_are_refused(ready, change):

@@ -240,6 +240,7 @@ def test_journal_comes_first_and_holds_no_integer(federate, layout):
         "basis",
         "score",
         "mac",
+        "day",
         "root",
         "audit_head",
     }

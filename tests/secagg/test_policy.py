@@ -11,6 +11,7 @@ from fedprofile.secagg.client import ClientSession
 from fedprofile.secagg.identity import Identity, sign_roster
 from fedprofile.secagg.messages import Round, SetupReq
 from fedprofile.secagg.policy import hidden, stricter, tolerance
+from fedprofile.secagg.record import Record
 from fedprofile.secagg.server import ServerSession
 from fedprofile.secagg.wire import wire_order
 from fedprofile.types import Layout, Party, Policy, Roster, Segment
@@ -105,6 +106,29 @@ def test_caps_hold_across_a_restart(federate, layout, score_layout):
     node.verify_round(second)
 
 
+def test_a_days_cap_spans_runs_and_ends_with_the_day(federate, layout):
+    now = [86_400.0 * 20_000]
+    fed = federate(4, Policy(max_uploads_day=2))
+    fed.nodes["tax1"] = fed.session("tax1", clock=lambda: now[0])
+    fed.set_up()
+    values = fed.integers(layout)["tax1"]
+    rounds = [fed.server.round(fed.id(t=t), fed.names, layout, b"m") for t in range(4)]
+    for t in (0, 1):
+        fed.upload("tax1", rounds[t], values)
+    assert [e["day"] for e in fed.journals["tax1"][1:]] == [20_000, 20_000]
+    now[0] += 86_399
+    with pytest.raises(PolicyRefusal, match="too_many_uploads"):
+        fed.nodes["tax1"].verify_round(rounds[2])
+    # another run of this node, which knows the first by the journal alone
+    round = Round.decode(rounds[0], fed.roster)
+    another = replace(round, id=replace(round.id, run_id=b"\1" * 32))
+    with pytest.raises(PolicyRefusal, match="too_many_uploads"):
+        Record(fed.journals["tax1"]).check_round(another, fed.policy, 20_000)
+    Record(fed.journals["tax1"]).check_round(another, fed.policy, 20_001)
+    now[0] += 1
+    fed.upload("tax1", rounds[3], values)
+
+
 def _request(fed, **changes):
     return replace(SetupReq.decode(fed.server.setup_request(), fed.roster), **changes).encode()
 
@@ -161,8 +185,8 @@ def test_own_stricter_policy_holds_under_the_common_one(federate):
     node = ClientSession(*fed.arguments("tax1", own), common=fed.policy)
     with pytest.raises(PolicyRefusal, match="too_few_hidden"):
         node.handle(fed.server.setup_request())
-    both = stricter(Policy(clip=0.5, rings=(16,)), Policy(max_uploads=7))
-    assert (both.clip, both.rings, both.max_uploads) == (0.5, (16,), 7)
+    both = stricter(Policy(clip=0.5, rings=(16,)), Policy(max_uploads=7, recompute=True))
+    assert (both.clip, both.rings, both.max_uploads, both.recompute) == (0.5, (16,), 7, True)
 
 
 def test_sybil_and_wrong_identity(federate):

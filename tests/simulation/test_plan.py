@@ -95,7 +95,7 @@ def plan_of(world, **changes):
     config = world.config
     for name, value in changes.items():
         setattr(config.learning if hasattr(config.learning, name) else config, name, value)
-    policy, roster = make_policy(config, world.federation), make_roster(world.homes, "bank")
+    policy, roster = make_policy(config, world.federation, world.dealt), make_roster(world.homes, "bank")
     return make_plan(config, world.federation, world.dealt, world.alignment, roster, policy, None)
 
 
@@ -109,3 +109,47 @@ def test_equal_runs_have_equal_ids_and_others_do_not(world):
 def test_rounds_follow_from_what_is_shared(request, shared, rounds, steps):
     learning = plan_of(request.getfixturevalue(shared), rounds=None, steps=None).learning
     assert (learning.rounds, learning.steps) == (rounds, steps)
+
+
+def policy_of(config, parties=("bank", "ecommerce", "tax")):
+    federation = example(parties)
+    return make_policy(config, federation, deal(federation, config.members, config.federation.overlap))
+
+
+def test_nodes_recompute_by_default_and_demand_it(world, roles):
+    for built in (world, roles):
+        assert built.job.plan.recompute
+        assert built.job.policy.recompute
+
+
+@pytest.mark.parametrize("share", ["all", "role", "none"])
+def test_verify_none_is_a_choice(tiny_config, share):
+    config = tiny_config(share=share)
+    assert policy_of(config).recompute
+    config.secure.verify = "none"
+    assert not policy_of(config).recompute
+
+
+OUTSIDE = {
+    "two parties": ("hides 1", {"min_hidden": 1}, {"min_views": 1}, 1, {}),
+    "a colluder in a role of three": ("hides 1", {"min_hidden": 1, "colluders": 1}, {"min_views": 1}, 3, {}),
+    "nineteen nodes": ("19 nodes", {}, {}, 9, {}),
+    "a large trunk": ("parameters", {}, {}, 1, {"hidden": 4096, "profile": 128}),
+    "no masks": ("without masks", {"profile": "none"}, {}, 1, {}),
+}
+
+
+@pytest.mark.parametrize("case", OUTSIDE)
+def test_outside_its_bounds_recompute_is_off_by_default_and_refused_if_named(tiny_config, case):
+    said, secure, fusion, members, model = OUTSIDE[case]
+    config = tiny_config()
+    config.data.members = members
+    for section, values in ((config.secure, secure), (config.fusion, fusion), (config.model, model)):
+        for name, value in values.items():
+            setattr(section, name, value)
+    parties = ("bank", "tax") if case == "two parties" else ("bank", "ecommerce", "tax")
+    assert not policy_of(config, parties).recompute
+    config.secure.verify = "recompute"
+    with pytest.raises(ConfigError, match=said) as refused:
+        policy_of(config, parties)
+    assert refused.value.key == "secure.verify"

@@ -27,6 +27,13 @@ def test_what_is_not_protected_is_said_where_it_is_so_and_only_there(world):
     assert all(m in said(world, label_eps=None) for m in marks)
 
 
+def test_who_vouches_for_shared_weights_is_said_either_way(world):
+    assert "recomputed each shared model" in said(world)
+    assert "not prevented" not in said(world)
+    assert "secure.verify=auto came to none" in said(world, recompute=False)
+    assert "crafted weights that turn a sum into data of one node are not prevented" in said(world, recompute=False)
+
+
 def test_the_report_is_as_documented_and_shows_no_customer(finished, fused):
     world, outcome = finished
     found = {

@@ -1,0 +1,147 @@
+"""Shared weights and counts that a node works out itself, so that the coordinator can only carry them (secure-sum 9.6).
+
+Round 1 starts from the plan's seed; every later model is the one before plus the mean of the signed uploads that
+the coordinator hands on. What does not come out byte for byte is refused before a row is read: against crafted
+weights that would turn a sum into rows of one node (Fowl et al. 2022; Pasquini et al. 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from fedprofile.aggregation import next_shared
+from fedprofile.errors import RemoteProtocolError
+from fedprofile.models.layout import first_encoder, first_shared
+from fedprofile.node.run import NodeRun
+from fedprofile.node.sums import planned
+from fedprofile.secagg.client import ClientSession
+from fedprofile.secagg.codes import remote
+from fedprofile.secagg.messages import Round, Upload
+from fedprofile.secagg.tally import Terms, recompute
+from fedprofile.types import Kind, RoundId, Weights
+
+_BASIS = "basis.safetensors"
+Models = dict[Kind, Weights]
+"""Kind of sum ("update", "role") -> the weights that its deltas belong to."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The last round this node took part in: the weights it was about, and attempt and H of its last upload a kind.
+
+    A retry has another attempt and hence another H, over the same integers: the last one counts.
+    """
+
+    t: int
+    models: Models
+    sums: Mapping[Kind, tuple[int, bytes]]
+
+
+def keep(run: NodeRun, session: ClientSession, models: Models, requests: Iterable[Round]) -> None:
+    """Commit one round, the ``requests`` about it, in the home: before this node's uploads for it leave."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for kind, weights in models.items():
+        arrays |= {f"w/{kind}/{name}": value for name, value in weights.items()}
+    for request in requests:
+        arrays["t"] = np.array([request.id.t])
+        arrays[f"a/{request.id.kind}"] = np.array([request.id.attempt])
+        arrays[f"h/{request.id.kind}"] = np.frombuffer(session.bound(request), np.uint8)
+    run.home.write_arrays(_BASIS, arrays)
+
+
+def read_basis(run: NodeRun) -> Basis:
+    """Raises RemoteProtocolError("wrong_round") where this node took part in no sum yet."""
+    arrays = run.home.read_arrays(_BASIS)
+    if arrays is None:
+        raise RemoteProtocolError("wrong_round", "this node took part in no round of this run yet")
+    models: Models = {}
+    sums: dict[Kind, tuple[int, bytes]] = {}
+    for key, value in arrays.items():
+        mark, _, rest = key.partition("/")
+        kind = cast("Kind", rest.partition("/")[0])
+        if mark == "w":
+            models.setdefault(kind, {})[rest.partition("/")[2]] = value
+        if mark == "h":
+            sums[kind] = int(arrays[f"a/{kind}"][0]), value.tobytes()
+    return Basis(int(arrays["t"][0]), models, sums)
+
+
+def check_models(run: NodeRun, t: int, models: Models, uploads: Sequence[bytes]) -> None:
+    """Refuse weights for round ``t`` that are not the plan's first ones, or do not follow from round t - 1.
+
+    uploads: those of the update and those of the role, each in wire order; a retry of ``t`` needs none.
+    Raises RemoteProtocolError: not_recomputed, wrong_round where this node did not take part in t - 1, and as
+    ``fedprofile.secagg.tally.recompute`` does.
+    """
+    if t == 1:
+        expected = _first(run, models)
+    else:
+        basis = read_basis(run)
+        if basis.t not in (t - 1, t):
+            raise RemoteProtocolError("wrong_round", f"this node took part in round {basis.t} last")
+        expected = basis.models if basis.t == t else _next(run, basis, uploads)
+    for kind, weights in models.items():
+        if not _same(weights, expected.get(kind, {})):
+            raise _refused(f"the weights of {kind!r} for round {t}")
+
+
+def check_counts(run: NodeRun, counts: Mapping[str, npt.NDArray[Any]], uploads: Sequence[bytes]) -> None:
+    """Refuse counts for shared bins that are not the sum of the members' uploads; raises as ``check_models`` does."""
+    summed = _sum(run, read_basis(run), "stats", uploads)
+    if not _same(counts, {name.removeprefix("count."): value for name, value in summed.items()}):
+        raise _refused("the role's summed counts")
+
+
+def check_final(run: NodeRun, shared: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Refuse a final model other than the one that was recomputed before the gains."""
+    basis = read_basis(run)
+    if basis.t != run.plan.learning.rounds + 1 or not _same(shared, basis.models.get("update", {})):
+        raise _refused("the final weights")
+
+
+def _first(run: NodeRun, models: Models) -> Models:
+    first: Models = {}
+    for kind in models:
+        first[kind] = (
+            first_encoder(run.plan, run.role, run.features.width) if kind == "role" else first_shared(run.plan)
+        )
+    return first
+
+
+def _next(run: NodeRun, basis: Basis, uploads: Sequence[bytes]) -> Models:
+    by_kind: dict[Kind, list[bytes]] = {kind: [] for kind in basis.models}
+    for upload in uploads:
+        kind = Upload.decode(upload, run.roster).id.kind
+        if kind not in by_kind:
+            raise RemoteProtocolError("wrong_round", f"an upload of kind {kind!r}, whose sum changes no weights here")
+        by_kind[kind].append(upload)
+    return {
+        kind: next_shared(weights, _sum(run, basis, kind, by_kind[kind]), len(planned(run, kind, basis.t).cohort))
+        for kind, weights in basis.models.items()
+    }
+
+
+def _sum(run: NodeRun, basis: Basis, kind: Kind, uploads: Sequence[bytes]) -> dict[str, npt.NDArray[np.float64]]:
+    if kind not in basis.sums:
+        raise RemoteProtocolError("wrong_round", f"this node has no upload of kind {kind!r} in round {basis.t}")
+    attempt, h = basis.sums[kind]
+    due = planned(run, kind, basis.t)
+    id = RoundId(run.plan.run_id, kind, due.scope, basis.t, attempt)
+    terms = Terms(id, h, due.cohort, due.layout, run.plan.spine_hash, run.plan.hash)
+    return recompute(run.roster, terms, uploads)
+
+
+def _same(a: Mapping[str, npt.NDArray[Any]], b: Mapping[str, npt.NDArray[Any]]) -> bool:
+    """Equal names, types, shapes and bytes: -0.0 is not 0.0 here."""
+    if a.keys() != b.keys():
+        return False
+    return all((v.dtype, v.shape, v.tobytes()) == (b[n].dtype, b[n].shape, b[n].tobytes()) for n, v in a.items())
+
+
+def _refused(what: str) -> RemoteProtocolError:
+    return remote("not_recomputed", f"{what} do not follow from the plan and the signed uploads")

@@ -1,0 +1,153 @@
+"""For each rule about repeating a sum: what an adversary reads where the rule is off, and the refusal where it is on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fedprofile.errors import PolicyRefusal, ProtocolError, RemoteProtocolError
+from fedprofile.secagg.client import ClientSession
+from fedprofile.secagg.encoding import pack, quantise, vectors
+from fedprofile.secagg.identity import Identity, sign_roster, verify_roster
+from fedprofile.secagg.messages import Upload
+from fedprofile.secagg.server import ServerSession
+from fedprofile.types import Layout, Party, Quantised, Roster, Segment
+
+COUNTS = Layout((Segment("counts", (64,), 32, 1000.0, 1.0),))
+
+
+def counts_of(fed):
+    """Every node's counts, the same whenever they are asked for."""
+    rng = np.random.default_rng(3)
+    return {p: Quantised({"counts": rng.integers(0, 900, 64).astype(np.uint32)}) for p in fed.names}
+
+
+def opened(fed, t, cohort, values):
+    data = fed.server.round(fed.id("stats", t), cohort, COUNTS, b"")
+    return fed.server.open(fed.id("stats", t), fed.uploads(data, {p: values[p] for p in cohort})).values["counts"]
+
+
+class TestDifferencing:
+    """9.5: two cohorts of one kind differ by nobody or by colluders + 2."""
+
+    def test_without_the_journal_two_sums_give_one_nodes_counts_away(self, federate):
+        fed = federate(5).set_up()
+        values = counts_of(fed)
+        whole = opened(fed, 0, fed.names, values)
+        fed.nodes = {p: fed.session(p) for p in fed.names}  # nodes that remember nothing
+        fed.set_up(base_t=1)
+        rest = opened(fed, 1, fed.names[:-1], values)
+        assert (whole - rest == values[fed.names[-1]].values["counts"]).all()
+
+    def test_with_it_no_member_of_both_takes_part(self, federate):
+        fed = federate(5).set_up()
+        values = counts_of(fed)
+        opened(fed, 0, fed.names, values)
+        fed.nodes = {p: fed.session(p, history=fed.journals[p]) for p in fed.names}
+        fed.set_up(base_t=1)
+        data = fed.server.round(fed.id("stats", 1), fed.names[:-1], COUNTS, b"")
+        for party in fed.names[:-1]:
+            with pytest.raises(PolicyRefusal, match="differencing"):
+                fed.nodes[party].verify_round(data)
+
+
+class TestRetry:
+    """9.3: every attempt of a round is a query about the same integers."""
+
+    ATTEMPTS = 60
+    LAYOUT = Layout((Segment("w", (400,), 16, 1.0, 2**-4),))
+
+    def sums(self, fed, byte_stream, fresh):
+        """The sum of one set of values, opened in many attempts, and the truth; ``fresh`` rounds anew each time."""
+        truth = {p: np.random.default_rng(i).uniform(-1, 1, 400) for i, p in enumerate(fed.names)}
+        found = []
+        for attempt in range(self.ATTEMPTS):
+            seed = attempt if fresh else 0
+            values = {p: quantise({"w": v}, self.LAYOUT, byte_stream(f"{seed}{p}")) for p, v in truth.items()}
+            data = fed.server.round(fed.id(attempt=attempt), fed.names, self.LAYOUT, b"")
+            if fresh:
+                for node in fed.nodes.values():  # a node that does not know its own integers again
+                    node._record.mac_of_retry = lambda _: ""
+            found.append(fed.server.open(fed.id(attempt=attempt), fed.uploads(data, values)).values["w"])
+        return np.array(found), sum(truth.values())
+
+    def test_rounding_anew_lets_attempts_average_the_rounding_away(self, federate, byte_stream):
+        found, truth = self.sums(federate(3).set_up(), byte_stream, fresh=True)
+        once, averaged = (np.abs(v - truth).mean() for v in (found[0], found.mean(axis=0)))
+        assert averaged < once / 4  # 1 / sqrt(60) is an eighth
+
+    def test_the_same_integers_say_the_same_however_often(self, federate, byte_stream):
+        found, _ = self.sums(federate(3).set_up(), byte_stream, fresh=False)
+        assert (found == found[0]).all()
+
+
+class TestOnePadOnce:
+    """9.4 and 5.6: one upload a (t, attempt), also after a crash or a restored snapshot."""
+
+    def two_uploads(self, fed, history):
+        """Of two different vectors for one (t, attempt), by a node and by a copy that knows ``history``."""
+        a, b = (fed.integers(COUNTS, seed)["tax1"] for seed in (1, 2))
+        data = fed.server.round(fed.id("stats"), fed.names, COUNTS, b"")
+        transcript = fed.nodes["tax1"].transcript()
+        first = fed.upload("tax1", data, a)
+        copy = ClientSession.restore(transcript, *fed.arguments("tax1"), history=history())
+        second = copy.contribute(copy.verify_round(data), b)
+        ys = [vectors(bytes(Upload.decode(u, fed.roster).y), COUNTS)[32] for u in (first, second)]
+        return ys[0] - ys[1], vectors(pack(a, COUNTS), COUNTS)[32] - vectors(pack(b, COUNTS), COUNTS)[32]
+
+    def test_a_snapshot_without_the_journal_shows_the_difference_of_two_vectors(self, federate):
+        seen, truth = self.two_uploads(federate(3).set_up(), lambda: ())
+        assert (seen == truth).all()
+
+    def test_the_journal_refuses_the_second(self, federate):
+        fed = federate(3).set_up()
+        with pytest.raises(RemoteProtocolError, match="stale_round"):
+            self.two_uploads(fed, lambda: list(fed.journals["tax1"]))
+
+
+class TestRoster:
+    """9.3 and 9.6: a run has one roster, and its members alone can change it."""
+
+    def sybils(self, fed):
+        """A second version in which the coordinator holds every key but one; only the coordinator signed it."""
+        ids = {p: Identity.from_seed(p.encode().ljust(32, b"s")) for p in ("s1", "s2", "s3")}
+        kept = fed.roster.party("tax1")
+        parties = (kept, *(Party(p, p, "tax", ids[p].sign_pk) for p in ids))
+        roster = sign_roster(Roster(2, fed.roster.hash, parties, "s1"), ids)
+        return ids, roster
+
+    def test_a_node_that_takes_any_roster_is_summed_with_nobody(self, federate, byte_stream):
+        fed = federate(4)
+        ids, roster = self.sybils(fed)
+        names = ("tax1", *ids)
+        server = ServerSession(bytes(32), roster, fed.policy, names)
+        owners = {"tax1": fed.ids["tax1"], **ids}
+        nodes = {
+            p: ClientSession(owners[p], p, roster, fed.policy, byte_stream(p), lambda _: None) for p in names
+        }  # fmt: skip
+        request = server.setup_request()
+        bundle = server.key_bundle({p: n.handle(request) for p, n in nodes.items()})
+        opens = server.open_bundle({p: n.handle(bundle) for p, n in nodes.items()})
+        for node in nodes.values():
+            node.handle(opens)
+        mine, nothing = counts_of(fed)["tax1"], Quantised({"counts": np.zeros(64, np.uint32)})
+        id = replace(fed.id("stats"), run_id=bytes(32))
+        data = server.round(id, names, COUNTS, b"")
+        uploads = {p: n.contribute(n.verify_round(data), mine if p == "tax1" else nothing) for p, n in nodes.items()}
+        assert (server.open(id, uploads).values["counts"] == mine.values["counts"]).all()
+
+    def test_without_the_old_members_signatures_no_roster_is_one(self, federate):
+        fed = federate(4)
+        _, roster = self.sybils(fed)
+        with pytest.raises(RemoteProtocolError, match="unsigned_roster"):
+            verify_roster(roster, fed.roster)
+
+    def test_a_run_keeps_the_roster_that_its_nodes_pinned(self, federate):
+        fed = federate(4)
+        _, roster = self.sybils(fed)
+        server = ServerSession(bytes(32), roster, fed.policy, tuple(p.id for p in roster.parties))
+        with pytest.raises(ProtocolError) as refused:
+            fed.nodes["tax1"].handle(server.setup_request())
+        assert refused.value.code in ("unknown_party", "wrong_roster")

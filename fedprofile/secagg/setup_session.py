@@ -14,7 +14,7 @@ from fedprofile.secagg.encoding import Rand
 from fedprofile.secagg.handshake import Handshake, sha256
 from fedprofile.secagg.identity import Identity, check_roster
 from fedprofile.secagg.keys import Ephemeral, PairKeys
-from fedprofile.secagg.policy import check_hidden, stricter
+from fedprofile.secagg.policy import check_hidden, check_whole, stricter
 from fedprofile.secagg.record import Entry, Record, setup_entry
 from fedprofile.secagg.setup_messages import Complaint, KeyBundle, OpenBundle, Profile, SetupReq
 from fedprofile.secagg.transcript import join, split
@@ -128,6 +128,7 @@ class SetupSession:
         if self.me not in request.cohort:
             raise refusal("cohort_refused", "this node is not in the cohort")
         check_hidden(self.policy, self.roster, request.cohort)
+        check_whole(self.roster, request.cohort)
 
     def _begin(self, request: SetupReq) -> Handshake:
         self._reset(State.ADVERTISED)

@@ -63,7 +63,7 @@ ROUNDS = {
     "too far ahead": ({"t": 5000}, "round_jump"),
     "repeated": ({"t": 1}, "stale_round"),
     "keys erased": ({"t": 0, "kind": "stats"}, "stale_round"),
-    "cohort changed by one": ({"cohort": ("bank", "tax1", "tax2")}, "differencing"),
+    "cohort without one": ({"cohort": ("bank", "tax1", "tax2")}, "cohort_refused"),
 }
 
 
@@ -83,6 +83,44 @@ def test_round_refused(federate, case):
     assert refused.value.code == code
     assert len(fed.journals["tax1"]) == 2
     node.contribute(node.verify_round(base.encode()), values["tax1"])
+
+
+def test_a_run_has_one_roster(federate, layout):
+    """Disjoint parts pass the hidden minimum and the differencing rule, and no member of one sees the other."""
+    fed = federate(7)
+    parts = ("bank", "tax1", "tax2"), ("tax3", "tax4", "tax5", "tax6")
+    for part in parts:
+        with pytest.raises(PolicyRefusal, match="cohort_refused"):
+            fed.nodes[part[-1]].handle(_request(fed, cohort=wire_order(part)))
+    fed.set_up()
+    whole = Round.decode(fed.server.round(fed.id(), fed.names, layout, b"m"), fed.roster)
+    role = _with(whole, kind="role", scope="tax")
+    for bad in [
+        *(replace(whole, cohort=wire_order(part)) for part in parts),
+        replace(role, cohort=wire_order(parts[1])),
+    ]:
+        with pytest.raises(PolicyRefusal, match="cohort_refused"):
+            fed.nodes[parts[1][0]].verify_round(bad.encode())
+        with pytest.raises(PolicyRefusal, match="cohort_refused"):
+            fed.server.round(bad.id, bad.cohort, layout, b"m")
+
+
+def test_rosters_of_two_runs_differ_by_enough(federate, layout):
+    """Section 9.5: the journal outlives runs; here the sum of a first run had one or two members less."""
+    for fewer, refused in ((1, True), (2, False)):
+        fed = federate(6, Policy(colluders=0)).set_up()
+        members = list(wire_order(fed.names))[:-fewer]
+        past = {"event": "upload", "run": "ab" * 32, "kind": "update", "scope": "", "t": 0, "attempt": 0}
+        past |= {"members": members, "basis": "", "score": "", "mac": "", "root": ""}
+        me = members[0]
+        fed.nodes[me] = fed.session(me, history=[past, *fed.journals[me]])
+        fed.set_up()
+        data = fed.server.round(fed.id(), fed.names, layout, b"m")
+        if refused:
+            with pytest.raises(PolicyRefusal, match="differencing"):
+                fed.nodes[me].verify_round(data)
+        else:
+            fed.nodes[me].verify_round(data)
 
 
 def test_caps_hold_across_a_restart(federate, layout, score_layout):

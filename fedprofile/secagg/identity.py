@@ -94,7 +94,7 @@ def sign_roster(roster: Roster, identities: Mapping[str, Identity]) -> Roster:
 
 
 def check_roster(roster: Roster) -> None:
-    """Raises LocalProtocolError("bad_roster") for repeated ids, repeated or weak keys, a label owner that is no party."""
+    """Raises LocalProtocolError("bad_roster") for repeated ids, repeated or weak keys, an owner that is no party."""
     keys = [(p.id, p.wire_id, p.sign_pk) for p in roster.parties]
     distinct = all(len(set(column)) == len(keys) for column in zip(*keys, strict=True))
     if not keys or not distinct or any(len(p.sign_pk) != 32 or not p.id for p in roster.parties):

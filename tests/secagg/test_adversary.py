@@ -1,0 +1,187 @@
+"""A malicious coordinator against honest nodes, as a state machine; and proof that it finds what is broken.
+
+FEDPROFILE_SCHEDULES=nightly runs 10,000 schedules in place of 300: ``make nightly``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import replace
+from functools import lru_cache
+
+import pytest
+from adversary import Violation, World
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from malice import ROUND_TRICKS, SETUP_TRICKS, SUMS, Malice
+from verdict import Verdict
+
+from fedprofile.secagg import client, policy, round_messages, setup_messages, setup_session
+from fedprofile.secagg.client import ClientSession
+from fedprofile.secagg.record import Record
+from fedprofile.secagg.round_messages import Round
+from fedprofile.types import digest
+
+settings.register_profile(
+    "schedules", max_examples=75, stateful_step_count=12, deadline=None, derandomize=True, database=None
+)
+settings.register_profile(
+    "schedules-nightly", settings.get_profile("schedules"), max_examples=2500, derandomize=False, print_blob=True
+)
+PROFILE = "-".join(filter(None, ("schedules", os.environ.get("FEDPROFILE_SCHEDULES"))))
+MEMBERS = ((3, 4), (4, 5), (5, 6), (6, 8))
+small, any_node = st.integers(0, 2), st.integers(0, 7)
+
+
+class Attack(RuleBasedStateMachine):
+    """Each rule is a move of the coordinator; the verdict is passed after each."""
+
+    members = (3, 8)
+    tally: Counter[str] = Counter()
+
+    @initialize(data=st.data(), corrupt=st.booleans())
+    def begin(self, data: st.DataObject, corrupt: bool) -> None:
+        n = data.draw(st.integers(*self.members))
+        self.world = World(n, data.draw(st.integers(0, min(2, n - 3))), corrupt=corrupt)
+        self.malice, self.verdict = Malice(self.world), Verdict(self.world)
+        self.malice.set_up(0, 0, "plain", 0)
+
+    @rule(
+        run=st.sampled_from((0, 0, 0, 1)), ahead=st.integers(-1, 1), trick=st.sampled_from(SETUP_TRICKS), who=any_node
+    )
+    def set_up(self, run: int, ahead: int, trick: str, who: int) -> None:
+        self.malice.set_up(run, ahead, trick, who)
+
+    @rule(
+        run=st.sampled_from((0, 0, 0, 1)),
+        what=st.integers(0, len(SUMS) - 1),
+        ahead=st.integers(-1, 1),
+        attempt=small,
+        trick=st.sampled_from(ROUND_TRICKS),
+        who=any_node,
+    )
+    def round(self, run: int, what: int, ahead: int, attempt: int, trick: str, who: int) -> None:
+        self.malice.round(run, what, ahead, attempt, trick, who)
+
+    @rule(what=st.integers(0, len(SUMS) - 1))
+    def next_round(self, what: int) -> None:
+        self.malice.mend()
+        self.malice.round(0, what, 1, 0, "plain", 0)
+
+    @rule()
+    def retry(self) -> None:
+        self.malice.retry()
+
+    @rule(bits=st.sampled_from((0, 0, 3)))
+    def score(self, bits: int) -> None:
+        self.malice.mend()
+        self.malice.round(0, SUMS.index(("score", "")), 1, 0, "plain", 0)
+        self.malice.score_sum(0, bits, self.verdict)
+
+    @rule(which=st.integers(0, 15), who=any_node)
+    def replay(self, which: int, who: int) -> None:
+        self.malice.replay(which, who)
+
+    @rule(which=small, bits=st.sampled_from((0, 0, 1, 3, 6, 127)))
+    def score_sum(self, which: int, bits: int) -> None:
+        self.malice.score_sum(which, bits, self.verdict)
+
+    @rule(who=any_node, restart=st.booleans(), back=st.none() | small, lose=st.booleans())
+    def disturb(self, who: int, restart: bool, back: int | None, lose: bool) -> None:
+        node = self.world.nodes[self.world.names[who % len(self.world.names)]]
+        if lose:
+            node.integers.clear()
+        if restart:
+            node.restart(back)
+
+    @invariant()
+    def holds(self) -> None:
+        if hasattr(self, "verdict"):
+            self.verdict.check()
+
+    def teardown(self) -> None:
+        if hasattr(self, "verdict"):
+            self.tally["schedules"] += 1
+            self.tally["uploads"] += len(self.world.uploads)
+            self.tally["opened"] += len(self.verdict.opened)
+            self.tally["opened by the label owner"] += len(self.verdict.label_owner)
+            self.tally["refused"] += sum(len(n.refused) for n in self.world.nodes.values())
+
+
+def attack(members: tuple[int, int], chosen: settings) -> Counter[str]:
+    """Runs the machine; raises Violation with the schedule that broke an invariant."""
+    machine = type("Attack", (Attack,), {"members": members, "tally": Counter()})
+    run_state_machine_as_test(machine, settings=chosen)
+    tally: Counter[str] = machine.tally  # type: ignore[attr-defined]
+    return tally
+
+
+@pytest.fixture(autouse=True)
+def _verified_once(monkeypatch):
+    """All nodes check the same signatures, which is the greater part of a schedule's time: check each once."""
+    for module in (setup_messages, round_messages):
+        monkeypatch.setattr(module, "verify", lru_cache(maxsize=1 << 14)(module.verify))
+
+
+@pytest.mark.parametrize("members", MEMBERS)
+def test_no_schedule_breaks_an_invariant(members):
+    chosen = settings.get_profile(PROFILE)
+    tally = attack(members, chosen)
+    # the schedules have to reach what they are about
+    assert tally["schedules"] >= chosen.max_examples
+    assert tally["opened"] > tally["schedules"] / 4
+    assert tally["refused"] > tally["schedules"]
+    assert tally["opened by the label owner"] > 0
+    print(members, dict(tally))
+
+
+def _forgetful(session, entry):
+    session._record.apply(entry)
+
+
+def _unread_model(round, t0):
+    return digest("fps1/round", t0, replace(round, model=b"").header)
+
+
+def _still_open(session, round, quantised, audit_head=bytes(32), original=ClientSession.contribute):
+    before = dict(session._verified)
+    try:
+        return original(session, round, quantised, audit_head)
+    finally:
+        session._verified.update(before)
+
+
+def _never_stale(record, round, policy, original=Record.check_round):
+    record._last.pop((round.id.run_id.hex(), round.id.kind, round.id.scope), None)
+    original(record, round, policy)
+
+
+def _nothing(*_arguments):
+    return None
+
+
+MUTANTS = {
+    "no MAC of the integers: a retry may send others": [(Record, "mac_of_retry", lambda *_: "")],
+    "no order of rounds: a (t, attempt) verifies again, and with it its pads": [(Record, "check_round", _never_stale)],
+    "no journal: a restart forgets": [(setup_session.SetupSession, "_commit", _forgetful)],
+    "no whole cohort: parts of a federation are summed": [(policy, "check_whole", _nothing), (setup_session, "check_whole", _nothing)],
+    "no hidden minimum": [(m, n, _nothing) for m in (policy, setup_session) for n in ("check_whole", "check_hidden")],
+    "H without the model": [(Round, "bind", _unread_model)],
+    "a score key may be used again": [(Record, "_check_score", _nothing)],
+    "a score sum may be opened again": [(Record, "check_open", _nothing)],
+    "any opener": [(client, "check_round", _nothing)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_the_machine_finds_what_is_broken(monkeypatch, mutant):
+    for owner, name, replacement in MUTANTS[mutant]:
+        monkeypatch.setattr(owner, name, replacement)
+    hunt = settings(
+        settings.get_profile("schedules"), max_examples=400, phases=[Phase.generate], report_multiple_bugs=False
+    )
+    with pytest.raises(Violation) as found:
+        attack((4, 6), hunt)
+    print(mutant, "->", found.value)

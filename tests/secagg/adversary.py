@@ -10,7 +10,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -41,12 +41,12 @@ def demand(holds: bool, what: str) -> None:
         raise Violation(what)
 
 
-@lru_cache(maxsize=None)
+@cache
 def identity(name: str) -> Identity:
     return Identity.from_seed(hashlib.sha256(name.encode()).digest())
 
 
-@lru_cache(maxsize=None)
+@cache
 def make_roster(n: int, sybil: bool = False) -> Roster:
     names = [OWNER, *(f"{ROLE}{i}" for i in range(1, n)), *(["sybil"] if sybil else [])]
     parties = tuple(Party(p, p, p if p == OWNER else ROLE, identity(p).sign_pk) for p in names)

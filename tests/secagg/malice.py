@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from adversary import LAYOUT, OWNER, ROLE, Seen, World, identity, make_roster
+from adversary import LAYOUT, OWNER, ROLE, World, identity, make_roster
 from verdict import Verdict
 
 from fedprofile.secagg.client import State

@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
+from typing import ClassVar
 
 import pytest
 from adversary import Violation, World
@@ -39,7 +40,7 @@ class Attack(RuleBasedStateMachine):
     """Each rule is a move of the coordinator; the verdict is passed after each."""
 
     members = (3, 8)
-    tally: Counter[str] = Counter()
+    tally: ClassVar[Counter[str]] = Counter()
 
     @initialize(data=st.data(), corrupt=st.booleans())
     def begin(self, data: st.DataObject, corrupt: bool) -> None:

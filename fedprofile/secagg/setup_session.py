@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Self
@@ -22,6 +23,7 @@ from fedprofile.secagg.wire import ZERO_HASH, Buffer, message_type
 from fedprofile.types import Policy, Roster
 
 Journal = Callable[[Entry], None]
+Clock = Callable[[], float]
 
 
 class State(Enum):
@@ -38,6 +40,7 @@ class SetupSession:
     roster: the pinned one, verified by the caller. policy: this node's own; ``common`` is the minimum
     whose hash all parties put into the transcript (default: the same), and the stricter of both holds.
     rand: the node's secret bytes. journal: called with a JSON-able entry before a message is returned.
+    clock: seconds since 1970, for the day between two epochs of scores.
     history: all entries that the journal ever took, of earlier runs too. ``masked=False`` is the
     research mode without pads. Every refusal is a ProtocolError; after one in a set-up its keys are erased.
     """
@@ -53,6 +56,7 @@ class SetupSession:
         *,
         masked: bool = True,
         common: Policy | None = None,
+        clock: Clock = time.time,
         schema_hash: bytes = ZERO_HASH,
         history: Iterable[Mapping[str, Any]] = (),
     ) -> None:
@@ -63,6 +67,7 @@ class SetupSession:
         self._common = common or policy
         self.policy = stricter(policy, self._common)
         self._rand, self._journal, self._record = rand, journal, Record(history)
+        self._clock = clock
         self.profile: Profile = "strict" if masked else "none"
         self._schema_hash = schema_hash
         self.state = State.IDLE

@@ -71,8 +71,9 @@ class Attack(RuleBasedStateMachine):
         self.malice.mend()
         self.malice.round(0, what, 1, 0, "plain", 0)
 
-    @rule()
-    def retry(self) -> None:
+    @rule(who=any_node, restart=st.booleans(), lose=st.booleans())
+    def retry(self, who: int, restart: bool, lose: bool) -> None:
+        self.disturb(who, restart, None, lose)
         self.malice.retry()
 
     @rule(bits=st.sampled_from((0, 0, 3)))
@@ -89,7 +90,10 @@ class Attack(RuleBasedStateMachine):
     def score_sum(self, which: int, bits: int) -> None:
         self.malice.score_sum(which, bits, self.verdict)
 
-    @rule(who=any_node, restart=st.booleans(), back=st.none() | small, lose=st.booleans())
+    @rule(who=any_node, back=st.none() | small)
+    def restart(self, who: int, back: int | None) -> None:
+        self.disturb(who, True, back, False)
+
     def disturb(self, who: int, restart: bool, back: int | None, lose: bool) -> None:
         node = self.world.nodes[self.world.names[who % len(self.world.names)]]
         if lose:
@@ -154,9 +158,9 @@ def _still_open(session, round, quantised, audit_head=bytes(32), original=Client
         session._verified.update(before)
 
 
-def _never_stale(record, round, policy, original=Record.check_round):
+def _never_stale(record, round, policy, now, original=Record.check_round):
     record._last.pop((round.id.run_id.hex(), round.id.kind, round.id.scope), None)
-    original(record, round, policy)
+    original(record, round, policy, now)
 
 
 def _nothing(*_arguments):
@@ -181,7 +185,7 @@ def test_the_machine_finds_what_is_broken(monkeypatch, mutant):
     for owner, name, replacement in MUTANTS[mutant]:
         monkeypatch.setattr(owner, name, replacement)
     hunt = settings(
-        settings.get_profile("schedules"), max_examples=400, phases=[Phase.generate], report_multiple_bugs=False
+        settings.get_profile("schedules"), max_examples=600, phases=[Phase.generate], report_multiple_bugs=False
     )
     with pytest.raises(Violation) as found:
         attack((4, 6), hunt)

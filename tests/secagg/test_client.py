@@ -230,6 +230,7 @@ def test_journal_comes_first_and_holds_no_integer(federate, layout):
     entry = fed.journals["tax1"][-1]
     allowed = {
         "event",
+        "at",
         "run",
         "kind",
         "scope",

@@ -143,6 +143,32 @@ def test_caps_hold_across_a_restart(federate, layout, score_layout):
     node.verify_round(second)
 
 
+def test_two_epochs_of_one_alignment_and_bundle_are_a_day_apart(federate, score_layout):
+    """Also after a restart, and for a clock that was set back; another bundle has its own day."""
+    fed, now = federate(4), [1e9]
+    fed.nodes["tax1"] = fed.session("tax1", clock=lambda: now[0])
+    fed.set_up()
+    scores = fed.integers(score_layout)["tax1"]
+
+    def round(t, epoch, attempt=0, **hashes):
+        return fed.server.round(fed.id("score", t, attempt), fed.names, score_layout, b"", epoch=epoch, **hashes)
+
+    fed.upload("tax1", round(0, 1), scores)
+    for seconds in (0, 60, 86_399, -86_400):
+        now[0] = 1e9 + seconds
+        with pytest.raises(PolicyRefusal, match="epoch_too_soon"):
+            fed.nodes["tax1"].verify_round(round(1, 2))
+    fed.upload("tax1", round(0, 1, attempt=1), scores)
+    fed.upload("tax1", round(1, 2, bundle_hash=b"\1" * 32), scores)
+    fed.nodes["tax1"] = fed.session("tax1", clock=lambda: now[0], history=fed.journals["tax1"])
+    fed.set_up(base_t=2)
+    now[0] = 1e9 + 60
+    with pytest.raises(PolicyRefusal, match="epoch_too_soon"):
+        fed.nodes["tax1"].verify_round(round(2, 2))
+    now[0] = 1e9 + 86_400
+    fed.upload("tax1", round(2, 2), scores)
+
+
 def _request(fed, **changes):
     return replace(SetupReq.decode(fed.server.setup_request(), fed.roster), **changes).encode()
 

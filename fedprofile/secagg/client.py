@@ -63,7 +63,8 @@ class ClientSession(SetupSession):
             raise local("retry_differs", "other integers than in the first attempt")
         self._mask(y, round, h)
         upload = Upload.of(round, self.me, h, audit_head, y, self._identity)
-        self._commit(round_entry("upload", round, self._clock(), mac=mac, root=upload.root.hex(), audit_head=audit_head.hex()))
+        facts = {"mac": mac, "root": upload.root.hex(), "audit_head": audit_head.hex()}
+        self._commit(round_entry("upload", round, self._clock(), **facts))
         del self._verified[round.id.kind, round.id.scope]
         return upload.encode()
 

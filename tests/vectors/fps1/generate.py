@@ -1,6 +1,6 @@
 """Writes the test vectors of fps1: ``python generate.py [FOLDER]``. Equal bytes on every run.
 
-Nothing here imports fedprofile: expected values come from ``reference.py``, expected errors from ``scenarios.py``.
+Nothing here imports fedprofile: expected values come from ``reference.py`` and ``arithmetic.py``, expected errors from ``scenarios.py``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import arithmetic as calc
 import reference as ref
 import scenarios
 
@@ -84,22 +85,22 @@ class Vectors:
         }
 
     def pair(self, a: str, b: str, t: int) -> bytes:
-        return ref.pair_key(self.t0, self.members[a].mask, self.members[b].pk_mask, t)
+        return calc.pair_key(self.t0, self.members[a].mask, self.members[b].pk_mask, t)
 
     def pads(self, me: str, name: str) -> list[tuple[bytes, int]]:
         r = self.rounds[name]
         info = b"mask" + ref.round_hash(self.t0, r)
         peers = [p for p in r["cohort"] if p != me]
         sign = {p: 1 if ref.wire_id(me) < ref.wire_id(p) else -1 for p in peers}
-        return [(ref.hkdf_expand(self.pair(me, p, r["t"]), info), sign[p]) for p in peers]
+        return [(calc.hkdf_expand(self.pair(me, p, r["t"]), info), sign[p]) for p in peers]
 
     def contribution(self, name: str, party: str) -> dict[str, Any]:
         """Values, integers, masked vector and Upload of one party; a retry repeats the integers."""
         r, first = self.rounds[name], name.removesuffix("-retry")
         values = {s["name"]: _values(f"{first}/{party}/{s['name']}", s) for s in r["layout"]}
         dither = ref.seed(f"dither/{first}/{party}")
-        integers = ref.quantise(values, r["layout"], dither)
-        y = ref.to_bytes(ref.add_pads(ref.vector(integers, r["layout"]), self.pads(party, name)))
+        integers = calc.quantise(values, r["layout"], dither)
+        y = calc.to_bytes(calc.add_pads(calc.vector(integers, r["layout"]), self.pads(party, name)))
         upload = self.members[party].upload(r, ref.round_hash(self.t0, r), y, ref.seed(f"head/{party}"))
         return {"dither": dither, "values": values, "integers": integers, "y": y, "upload": upload}
 
@@ -119,7 +120,7 @@ class Vectors:
 
     def round_file(self, name: str) -> dict[str, Any]:
         r = self.rounds[name]
-        h, sums = ref.round_hash(self.t0, r), ref.add_pads(ref.vector(_zeros(r["layout"]), r["layout"]), [])
+        h, sums = ref.round_hash(self.t0, r), calc.add_pads(calc.vector(_zeros(r["layout"]), r["layout"]), [])
         senders = [p for p in r["cohort"] if p != r["opener"]]
         given = {p: self.contribution(name, p) for p in senders}
         sums = [(ring, 0) for ring, _ in sums]
@@ -131,8 +132,8 @@ class Vectors:
         out |= {"k_ij": {p: {q: list(k) for q, k in self._named_pads(p, name)} for p in r["cohort"]}}
         out |= {"keystream_64": self._streams(name), "parties": given}
         if r["opener"]:
-            out["MaskedSum"] = ref.masked_sum(r, h, ref.to_bytes(sums))
-            sums = ref.add_pads(sums, self.pads(r["opener"], name))
+            out["MaskedSum"] = ref.masked_sum(r, h, calc.to_bytes(sums))
+            sums = calc.add_pads(sums, self.pads(r["opener"], name))
         return out | {"opened": _opened(sums, r["layout"])}
 
     def _named_pads(self, me: str, name: str) -> list[tuple[str, tuple[bytes, int]]]:
@@ -142,31 +143,31 @@ class Vectors:
         """The first 64 bytes of one pair's keystream, by ring and segment of 2^19 elements."""
         key, _ = self.pads(self.rounds[name]["cohort"][0], name)[0]
         places = [(ring, s) for ring in (16, 32, 64) for s in (0, 1, 2, 1 << 33)]
-        return [{"key": key, "ring": r, "segment": s, "bytes": ref.keystream(key, r, s, 64)} for r, s in places]
+        return [{"key": key, "ring": r, "segment": s, "bytes": calc.keystream(key, r, s, 64)} for r, s in places]
 
 
 def _values(name: str, s: dict[str, Any]) -> list[float]:
     """Numbers up to a little beyond the clip, from SHA-256; exact in binary64."""
-    draws = [int.from_bytes(ref.seed(f"{name}/{i}")[:4], "big") for i in range(ref.size(s))]
+    draws = [int.from_bytes(ref.seed(f"{name}/{i}")[:4], "big") for i in range(calc.size(s))]
     return [(d - 2**31) / 2**31 * s["clip"] * 1.0625 for d in draws]
 
 
-def _zeros(layout: ref.Segments) -> dict[str, list[int]]:
-    return {s["name"]: [0] * ref.size(s) for s in layout}
+def _zeros(layout: calc.Segments) -> dict[str, list[int]]:
+    return {s["name"]: [0] * calc.size(s) for s in layout}
 
 
-def _integers(y: bytes, layout: ref.Segments) -> list[int]:
+def _integers(y: bytes, layout: calc.Segments) -> list[int]:
     out, at = [], 0
-    for ring, _ in ref.vector(_zeros(layout), layout):
+    for ring, _ in calc.vector(_zeros(layout), layout):
         out.append(int.from_bytes(y[at : at + ring // 8], "little"))
         at += ring // 8
     return out
 
 
-def _opened(sums: list[tuple[int, int]], layout: ref.Segments) -> dict[str, Any]:
+def _opened(sums: list[tuple[int, int]], layout: calc.Segments) -> dict[str, Any]:
     """Signed sums and their float64 values, big-endian bytes in hex."""
-    parts = {ring: iter([ref.signed(w, v) for w, v in sums if w == ring]) for ring in (64, 32, 16)}
-    steps = {s["name"]: [next(parts[s["ring"]]) for _ in range(ref.size(s))] for s in layout}
+    parts = {ring: iter([calc.signed(w, v) for w, v in sums if w == ring]) for ring in (64, 32, 16)}
+    steps = {s["name"]: [next(parts[s["ring"]]) for _ in range(calc.size(s))] for s in layout}
     scales = {s["name"]: s["scale"] for s in layout}
     floats = {n: [struct.pack(">d", float(v) * scales[n]) for v in values] for n, values in steps.items()}
     return {"integers": steps, "float64": floats}
@@ -174,13 +175,13 @@ def _opened(sums: list[tuple[int, int]], layout: ref.Segments) -> dict[str, Any]
 
 def long_file() -> dict[str, Any]:
     """A pad that crosses a segment: SHA-256 of 2^19 + 5 elements of each ring."""
-    key, count = ref.seed("long"), ref.SEGMENT + 5
+    key, count = ref.seed("long"), calc.SEGMENT + 5
     pads = {}
     for ring in (16, 32, 64):
         width = ring // 8
-        stream = ref.keystream(key, ring, 0, ref.SEGMENT * width) + ref.keystream(key, ring, 1, 5 * width)
-        pads[str(ring)] = ref.sha256(stream)
-    root = ref.tree_root(ref.keystream(key, 64, 0, ref.SEGMENT * 8))
+        stream = calc.keystream(key, ring, 0, calc.SEGMENT * width) + calc.keystream(key, ring, 1, 5 * width)
+        pads[str(ring)] = calc.sha256(stream)
+    root = calc.tree_root(calc.keystream(key, 64, 0, calc.SEGMENT * 8))
     return {"key": key, "elements": count, "sha256_of_pad": pads, "tree_root_of_first_segment_64": root}
 
 

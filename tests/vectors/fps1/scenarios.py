@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import arithmetic as calc
 import reference as ref
 
 Step = dict[str, Any]
@@ -90,7 +91,7 @@ def bundles(v: Any) -> dict[str, dict[str, Any]]:
         "ad_other_run": bad("a KeyAd for another run", "wrong_setup", tax_2=members["tax-2"].key_ad(OTHER, request)),
         "ad_own_key": bad("other keys for the node itself", "restore_mismatch", tax_1=mine.key_ad(run, request, pk_enc=ref.seed("x"))),
         "ad_key_twice": bad("one mask key for two parties", "duplicate", tax_2=members["tax-2"].key_ad(run, request, pk_mask=members["tax-3"].pk_mask)),
-        "ad_commitment_twice": bad("a copied commitment", "duplicate", tax_2=members["tax-2"].key_ad(run, request, commit=ref.sha256(mine.nonce))),
+        "ad_commitment_twice": bad("a copied commitment", "duplicate", tax_2=members["tax-2"].key_ad(run, request, commit=calc.sha256(mine.nonce))),
         "bundle_order": raw("KeyAds not in wire order", "wrong_order", v.ads[::-1]),
         "bundle_duplicate": raw("a KeyAd twice", "duplicate", [v.ads[0], *v.ads]),
         "bundle_missing": raw("a member's KeyAd left out", "missing_member", v.ads[:-1]),
@@ -183,12 +184,13 @@ def scores(v: Any) -> dict[str, dict[str, Any]]:
         step("verify_round", "round:score"),
         step("contribute", integers=v.contribution("score", NODE)["integers"]),
     )
-    y = bytes(ref.size(score["layout"][0]) * 2)
+    y = bytes(calc.size(score["layout"][0]) * 2)
     opened = [*SET_UP, verify, step("open_sum", sums)]
     again = step("verify_round", ref.round_message(score | {"attempt": 1}))
     foreign = ref.masked_sum(score, OTHER, y)
     owner = {"party": OWNER}
     next_bundle, next_t = score | {"t": 8, "bundle": OTHER}, score | {"t": 8}
+    next_epoch = next_t | {"epoch": score["epoch"] + 1}
     return {
         "owner_uploads": case("the opener uploads", "opener_uploads_nothing", send, [*SET_UP, verify], **owner),
         "partner_opens": case("a partner opens a score sum", "wrong_opener", step("open_sum", sums), [*SET_UP, verify]),
@@ -198,6 +200,7 @@ def scores(v: Any) -> dict[str, dict[str, Any]]:
         "masked_sum_foreign": case("a masked sum under another H", "wrong_round", step("open_sum", foreign), [*SET_UP, verify], **owner),
         "masked_sum_short": case("a masked sum of another length", "wrong_length", step("open_sum", ref.masked_sum(score, v.round_file("score")["H"], y[:-2])), [*SET_UP, verify], **owner),
         "scored_twice": case("the same epoch under another t", "opened_before", step("verify_round", ref.round_message(next_t)), [*SET_UP, verify, send]),
+        "epoch_too_soon": case("the next epoch a moment later", "epoch_too_soon", step("verify_round", ref.round_message(next_epoch)), [*SET_UP, verify, send]),
         "too_many_openings": case("one score more than this node allows", "too_many_openings", step("verify_round", ref.round_message(next_bundle)), [*SET_UP, verify, send], policy={"max_openings": 1}),
     }  # fmt: skip
 
@@ -223,7 +226,7 @@ def uploads(v: Any) -> dict[str, dict[str, Any]]:
         "upload_stolen": bad("a vector under another party's name", "bad_signature", stolen),
         "upload_replayed": bad("an upload of another attempt", "wrong_round", v.contribution("update-retry", "tax-2")["upload"]),
         "upload_y_changed": bad("one bit of y", "bad_root", good["upload"][: -len(y)] + y),
-        "upload_y_and_root_changed": bad("y and its root, signed by nobody", "bad_signature", good["upload"][: -len(y)].replace(ref.tree_root(good["y"]), ref.tree_root(y)) + y),
+        "upload_y_and_root_changed": bad("y and its root, signed by nobody", "bad_signature", good["upload"][: -len(y)].replace(calc.tree_root(good["y"]), calc.tree_root(y)) + y),
         "upload_short": bad("a vector one element short", "wrong_length", members["tax-2"].upload(r, h, good["y"][:-2])),
         "sum_without_member": end,
     }  # fmt: skip

@@ -237,14 +237,16 @@ def test_the_verdict_finds_what_is_broken(monkeypatch, mutant):
         Directed().play(*moves)
 
 
-@pytest.mark.parametrize(
-    "mutant", ["no order of rounds", "no hidden minimum", "no check of the round", "a score key twice"]
-)
+# the other two need a federation in two halves, or a whole score, a retry and its sum
+FREQUENT = sorted(MUTANTS.keys() - {"no whole cohort", "a score sum opened twice"})
+
+
+@pytest.mark.parametrize("mutant", FREQUENT)
 def test_random_schedules_find_what_is_broken(monkeypatch, mutant):
     for owner, name, replacement in MUTANTS[mutant][0]:
         monkeypatch.setattr(owner, name, replacement)
     hunt = settings(
-        settings.get_profile("schedules"), max_examples=300, phases=[Phase.generate], report_multiple_bugs=False
+        settings.get_profile("schedules"), max_examples=150, phases=[Phase.generate], report_multiple_bugs=False
     )
     with pytest.raises(Violation):
         attack((4, 6), hunt)

@@ -26,7 +26,7 @@ test: lint ## lint, then all tests
 	@$(BIN)/python -m pytest -n 2
 
 nightly: $(READY) ## 10,000 schedules of the malicious coordinator, in place of the 300 of make test
-	@FEDPROFILE_SCHEDULES=nightly $(BIN)/python -m pytest -n 2 --dist worksteal -s tests/secagg/test_adversary.py -k schedule
+	@FEDPROFILE_SCHEDULES=nightly $(BIN)/python -m pytest -n 2 --dist worksteal --durations=4 tests/secagg/test_adversary.py -k no_schedule
 
 lint: $(READY) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check --quiet .

@@ -3,7 +3,7 @@ SHELL := /bin/sh
 .SHELLFLAGS := -eu -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint clean
+.PHONY: help setup run test nightly lint clean
 
 VENV := .venv
 READY := $(VENV)/.ready
@@ -24,6 +24,9 @@ run: $(READY) ## the main job: ten nodes on real data, results under outputs/ (o
 
 test: lint ## lint, then all tests
 	@$(BIN)/python -m pytest -n 2
+
+nightly: $(READY) ## 10,000 schedules of the malicious coordinator, in place of the 300 of make test
+	@FEDPROFILE_SCHEDULES=nightly $(BIN)/python -m pytest -n 2 --dist worksteal --durations=4 tests/secagg/test_adversary.py -k no_schedule
 
 lint: $(READY) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check --quiet .

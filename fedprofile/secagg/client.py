@@ -39,7 +39,7 @@ class ClientSession(SetupSession):
         if self.me not in round.cohort or not set(round.cohort) <= set(asked.cohort):
             raise refusal("cohort_refused", "not within the cohort of the set-up, or without this node")
         check_round(self.policy, self.roster, round, RemoteProtocolError)
-        self._record.check_round(round, self.policy, self._today())
+        self._record.check_round(round, self.policy, self._clock())
         keys.advance(round.id.t)
         self._record.see(round)
         self._verified[round.id.kind, round.id.scope] = round.bind(self._t0)
@@ -68,8 +68,8 @@ class ClientSession(SetupSession):
             raise local("retry_differs", "other integers than in the first attempt")
         self._mask(y, round, h)
         upload = Upload.of(round, self.me, h, audit_head, y, self._identity)
-        told: dict[str, str | int] = {"mac": mac, "root": upload.root.hex(), "audit_head": audit_head.hex()}
-        self._commit(round_entry("upload", round, day=self._today(), **told))
+        facts = {"mac": mac, "root": upload.root.hex(), "audit_head": audit_head.hex()}
+        self._commit(round_entry("upload", round, self._clock(), **facts))
         del self._verified[round.id.kind, round.id.scope]
         return upload.encode()
 
@@ -90,7 +90,7 @@ class ClientSession(SetupSession):
             raise remote("wrong_length", MaskedSum.TYPE)
         total = bytearray(message.y)
         self._mask(total, round, h)
-        self._commit(round_entry("open", round))
+        self._commit(round_entry("open", round, self._clock()))
         del self._verified[round.id.kind, round.id.scope]
         return dequantise(unpack(vectors(total, round.layout), round.layout), round.layout)
 

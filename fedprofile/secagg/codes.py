@@ -56,6 +56,7 @@ CODES: dict[str, str] = {
     "opener_uploads_nothing": "The opener of a sum takes part in its masks only.",
     "wrong_opener": "A score sum is opened by the label owner, every other sum by the coordinator.",
     "opened_before": "A score is opened once for each alignment, bundle and epoch; use the cached sum.",
+    "epoch_too_soon": "Wait a day between two epochs of one alignment and bundle; until then use the cached sum.",
     "missing_member": "Wait for that member, or retry the round; a strict sum opens only with all of them.",
     "bad_values": "Check that node's training for NaN and the plan for a changed layout.",
     # policy

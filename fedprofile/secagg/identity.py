@@ -6,15 +6,18 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from fedprofile.secagg.codes import local, remote
 from fedprofile.secagg.wire import SIGNATURE
 from fedprofile.types import Party, Roster, digest
 
 ROSTER_TYPE = "Roster"
+_P = (1 << 255) - 19
 
 
 def _domain(type: str, canonical: bytes) -> bytes:
@@ -57,10 +60,26 @@ class Identity:
         raise TypeError("an identity is never serialised")
 
 
+@lru_cache(maxsize=4096)
+def is_weak(pk: bytes) -> bool:
+    """Whether an Ed25519 public key has an order of at most 8, so that anybody can sign under it.
+
+    Verification as in RFC 8032 accepts such keys. The map u = (1 + y) / (1 - y) of RFC 7748, section 4.1,
+    keeps the order, and X25519 refuses exactly those points; it takes 1/0 as 0.
+    """
+    y = int.from_bytes(pk, "little") % (1 << 255)
+    u = (1 + y) * pow(1 - y, _P - 2, _P) % _P
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(u.to_bytes(32, "little")))
+    except ValueError:
+        return True
+    return False
+
+
 def verify(pk: bytes, type: str, canonical: bytes, sig: bytes) -> None:
     """Raises RemoteProtocolError("bad_signature") unless ``sig`` is the holder of ``pk``'s over type and bytes."""
     try:
-        if len(sig) != SIGNATURE:
+        if len(sig) != SIGNATURE or is_weak(pk):
             raise InvalidSignature
         Ed25519PublicKey.from_public_bytes(pk).verify(sig, _domain(type, canonical))
     except (InvalidSignature, ValueError):
@@ -75,11 +94,13 @@ def sign_roster(roster: Roster, identities: Mapping[str, Identity]) -> Roster:
 
 
 def check_roster(roster: Roster) -> None:
-    """Raises LocalProtocolError("bad_roster") for repeated ids or keys, or a label owner that is no party."""
+    """Raises LocalProtocolError("bad_roster") for repeated ids, repeated or weak keys, an owner that is no party."""
     keys = [(p.id, p.wire_id, p.sign_pk) for p in roster.parties]
     distinct = all(len(set(column)) == len(keys) for column in zip(*keys, strict=True))
     if not keys or not distinct or any(len(p.sign_pk) != 32 or not p.id for p in roster.parties):
         raise local("bad_roster")
+    if any(is_weak(p.sign_pk) for p in roster.parties):
+        raise local("bad_roster", "a key of small order, under which anybody can sign")
     if roster.label_owner not in {p.id for p in roster.parties}:
         raise local("bad_roster", "the label owner is no party")
 

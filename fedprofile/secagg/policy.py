@@ -53,8 +53,19 @@ def check_hidden(policy: Policy, roster: Roster, cohort: tuple[str, ...], opener
         raise refusal("too_few_hidden", f"{max(left, 0)} hidden contributions, {policy.min_hidden} asked for")
 
 
+def check_whole(roster: Roster, cohort: tuple[str, ...], scope: str = "") -> None:
+    """A run has one roster (section 9.3): a sum is over all of it, or over all members of a role.
+
+    Else a coordinator opens one t over several parts of a federation, which the members of one part cannot see.
+    Raises PolicyRefusal("cohort_refused").
+    """
+    whole = roster.members(scope) if scope else roster.parties
+    if set(cohort) != {p.id for p in whole}:
+        raise refusal("cohort_refused", "not all of the roster, or not all members of the role")
+
+
 def check_round(policy: Policy, roster: Roster, round: Round, error: type[ProtocolError]) -> None:
-    """Opener, scope, hidden minimum, rings, clips and a layout that cannot overflow.
+    """Opener, scope, whole cohort, hidden minimum, rings, clips and a layout that cannot overflow.
 
     Raises PolicyRefusal (cohort_refused, too_few_hidden, ring_refused, clip_refused) or
     ``error`` (wrong_opener, bad_layout, layout_overflow): remote at a node, local at the coordinator.
@@ -69,6 +80,7 @@ def check_round(policy: Policy, roster: Roster, round: Round, error: type[Protoc
     if scope and not set(round.cohort) <= {p.id for p in roster.members(scope)}:
         raise refusal("cohort_refused", "members of another role")
     check_hidden(policy, roster, round.cohort, opener)
+    check_whole(roster, round.cohort, scope)
     check_layout(round.layout, len(round.contributors), error)
     for s in round.layout.segments:
         if s.ring not in policy.rings:

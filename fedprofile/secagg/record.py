@@ -12,6 +12,7 @@ from fedprofile.secagg.round_messages import Round
 from fedprofile.types import Policy
 
 MAX_SETUPS = 10
+DAY_SECONDS = 24 * 3600
 
 Entry = dict[str, Any]
 Slot = tuple[str, str, str]
@@ -31,10 +32,11 @@ def setup_entry(run_id: bytes, setup: int) -> Entry:
     return {"event": "setup", "run": run_id.hex(), "setup": setup}
 
 
-def round_entry(event: str, round: Round, **more: str | int) -> Entry:
+def round_entry(event: str, round: Round, now: float, **more: str) -> Entry:
     """A journal line about a round: public facts, hashes and MACs; never an integer of the vector."""
     return {
         "event": event,
+        "at": int(now),
         "run": round.id.run_id.hex(),
         "kind": round.id.kind,
         "scope": round.id.scope,
@@ -55,7 +57,11 @@ def score_key(round: Round) -> str:
     """What may be opened once (9.7): customers by their spine, bundle and epoch; "" for other kinds."""
     if round.id.kind != "score":
         return ""
-    return f"{round.spine_hash.hex()}/{round.bundle_hash.hex()}/{round.epoch}"
+    return f"{_customers(round)}/{round.epoch}"
+
+
+def _customers(round: Round) -> str:
+    return f"{round.spine_hash.hex()}/{round.bundle_hash.hex()}"
 
 
 class Record:
@@ -68,6 +74,7 @@ class Record:
         self._days: Counter[int] = Counter()
         self._members: dict[tuple[str, str], set[frozenset[str]]] = {}
         self._scores: dict[str, tuple[str, int]] = {}
+        self._epochs: dict[str, dict[str, int]] = {}
         self._opened: set[tuple[Slot, int]] = set()
         for entry in history:
             self.apply(entry)
@@ -83,12 +90,15 @@ class Record:
         self._last[key] = Last(entry["t"], entry["attempt"], entry["basis"], entry.get("mac", ""))
         if event == "upload":
             self._uploads[run] += 1
-            self._days[entry.get("day", -1)] += 1  # entries of older versions name no day
+            self._days[entry["at"] // DAY_SECONDS] += 1
         else:
             self._opened.add((key, entry["t"]))
         self._members.setdefault(key[1:], set()).add(frozenset(entry["members"]))
         if entry["score"]:
             self._scores[entry["score"]] = (run, entry["t"])
+            customers, _, epoch = entry["score"].rpartition("/")
+            epochs = self._epochs.setdefault(customers, {})
+            epochs[epoch] = max(entry["at"], epochs.get(epoch, 0))
 
     def see(self, round: Round) -> None:
         """Marks a verified round, so that nothing at or before its (t, attempt) verifies again."""
@@ -116,31 +126,36 @@ class Record:
         if len(self._setups.get(run_id.hex(), ())) >= MAX_SETUPS:
             raise refusal("too_many_setups")
 
-    def check_round(self, round: Round, policy: Policy, day: int) -> None:
-        """Order and retry (9.3), caps of the run and of ``day``, one opening of a score (9.7), differencing (9.5).
+    def check_round(self, round: Round, policy: Policy, now: float) -> None:
+        """Order and retry (9.3), caps of the run and of the day, one opening of a score in an epoch of a day (9.7),
+        differencing (9.5).
 
-        Raises RemoteProtocolError("stale_round") or PolicyRefusal: retry_differs, too_many_uploads,
-        opened_before, too_many_openings, differencing.
+        now: seconds since 1970. Raises RemoteProtocolError("stale_round") or PolicyRefusal: retry_differs,
+        too_many_uploads, opened_before, epoch_too_soon, too_many_openings, differencing.
         """
-        last, now = self._last.get(slot(round)), (round.id.t, round.id.attempt)
-        if last and now <= (last.t, last.attempt):
+        last, place = self._last.get(slot(round)), (round.id.t, round.id.attempt)
+        if last and place <= (last.t, last.attempt):
             raise remote("stale_round")
         if last and round.id.t == last.t and round.basis.hex() != last.basis:
             raise refusal("retry_differs")
-        run, today = self._uploads[round.id.run_id.hex()], self._days[day]
+        run, today = self._uploads[round.id.run_id.hex()], self._days[int(now) // DAY_SECONDS]
         if run >= policy.max_uploads or today >= policy.max_uploads_day:
             raise refusal("too_many_uploads")
         if round.id.kind == "score":
-            self._check_score(round, policy)
+            self._check_score(round, policy, now)
         members = frozenset(round.contributors)
         for earlier in self._members.get((round.id.kind, round.id.scope), ()):
             if 0 < len(members ^ earlier) < policy.colluders + 2:
                 raise refusal("differencing")
 
-    def _check_score(self, round: Round, policy: Policy) -> None:
+    def _check_score(self, round: Round, policy: Policy, now: float) -> None:
         here, before = (round.id.run_id.hex(), round.id.t), self._scores.get(score_key(round))
         if before not in (None, here):
             raise refusal("opened_before")
+        others = (at for epoch, at in self._epochs.get(_customers(round), {}).items() if epoch != str(round.epoch))
+        # a clock that was set back counts as no time passed
+        if any(now - at < DAY_SECONDS for at in others):
+            raise refusal("epoch_too_soon")
         if here not in self._scores.values() and len(set(self._scores.values())) >= policy.max_openings:
             raise refusal("too_many_openings")
 

@@ -15,7 +15,7 @@ from fedprofile.secagg.encoding import Rand
 from fedprofile.secagg.handshake import Handshake
 from fedprofile.secagg.identity import Identity, check_roster
 from fedprofile.secagg.keys import Ephemeral, PairKeys
-from fedprofile.secagg.policy import check_hidden, stricter
+from fedprofile.secagg.policy import check_hidden, check_whole, stricter
 from fedprofile.secagg.record import Entry, Record, setup_entry
 from fedprofile.secagg.setup_messages import Complaint, KeyBundle, OpenBundle, Profile, SetupReq
 from fedprofile.secagg.transcript import join, split
@@ -23,7 +23,7 @@ from fedprofile.secagg.wire import ZERO_HASH, Buffer, message_type
 from fedprofile.types import Policy, Roster
 
 Journal = Callable[[Entry], None]
-SECONDS_OF_A_DAY = 86_400
+Clock = Callable[[], float]
 
 
 class State(Enum):
@@ -40,9 +40,9 @@ class SetupSession:
     roster: the pinned one, verified by the caller. policy: this node's own; ``common`` is the minimum
     whose hash all parties put into the transcript (default: the same), and the stricter of both holds.
     rand: the node's secret bytes. journal: called with a JSON-able entry before a message is returned.
-    history: all entries that the journal ever took, of earlier runs too. clock: seconds since 1970.
-    ``masked=False`` is the research mode without pads. Every refusal is a ProtocolError; after one in a
-    set-up its keys are erased.
+    clock: seconds since 1970, for what is counted by the day. history: all entries that the journal ever took, of
+    earlier runs too. ``masked=False`` is the research mode without pads. Every refusal is a ProtocolError; after one
+    in a set-up its keys are erased.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class SetupSession:
         *,
         masked: bool = True,
         common: Policy | None = None,
+        clock: Clock = time.time,
         schema_hash: bytes = ZERO_HASH,
         history: Iterable[Mapping[str, Any]] = (),
-        clock: Callable[[], float] = time.time,
     ) -> None:
         check_roster(roster)
         if me not in {p.id for p in roster.parties} or roster.party(me).sign_pk != identity.sign_pk:
@@ -133,6 +133,7 @@ class SetupSession:
         if self.me not in request.cohort:
             raise refusal("cohort_refused", "this node is not in the cohort")
         check_hidden(self.policy, self.roster, request.cohort)
+        check_whole(self.roster, request.cohort)
 
     def _begin(self, request: SetupReq) -> Handshake:
         self._reset(State.ADVERTISED)
@@ -194,10 +195,6 @@ class SetupSession:
     def _commit(self, entry: Entry) -> None:
         self._journal(entry)
         self._record.apply(entry)
-
-    def _today(self) -> int:
-        """Days since 1970-01-01, UTC."""
-        return int(self._clock() // SECONDS_OF_A_DAY)
 
     def _ready(self) -> PairKeys:
         if self.state is not State.READY or self._keys is None:

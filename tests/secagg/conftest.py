@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,10 @@ from fedprofile.secagg.encoding import quantise
 from fedprofile.secagg.identity import Identity, sign_roster
 from fedprofile.secagg.server import ServerSession
 from fedprofile.types import Layout, Party, Policy, Quantised, Roster, RoundId, Segment
+
+# The adversary's modules, which pytest's importlib mode does not put on the path.
+sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("adversary", "malice", "verdict")
 
 RUN = bytes(range(32))
 MIXED = Layout(

@@ -64,7 +64,7 @@ ROUNDS = {
     "too far ahead": ({"t": 5000}, "round_jump"),
     "repeated": ({"t": 1}, "stale_round"),
     "keys erased": ({"t": 0, "kind": "stats"}, "stale_round"),
-    "cohort changed by one": ({"cohort": ("bank", "tax1", "tax2")}, "differencing"),
+    "cohort without one": ({"cohort": ("bank", "tax1", "tax2")}, "cohort_refused"),
 }
 
 
@@ -84,6 +84,44 @@ def test_round_refused(federate, case):
     assert refused.value.code == code
     assert len(fed.journals["tax1"]) == 2
     node.contribute(node.verify_round(base.encode()), values["tax1"])
+
+
+def test_a_run_has_one_roster(federate, layout):
+    """Disjoint parts pass the hidden minimum and the differencing rule, and no member of one sees the other."""
+    fed = federate(7)
+    parts = ("bank", "tax1", "tax2"), ("tax3", "tax4", "tax5", "tax6")
+    for part in parts:
+        with pytest.raises(PolicyRefusal, match="cohort_refused"):
+            fed.nodes[part[-1]].handle(_request(fed, cohort=wire_order(part)))
+    fed.set_up()
+    whole = Round.decode(fed.server.round(fed.id(), fed.names, layout, b"m"), fed.roster)
+    role = _with(whole, kind="role", scope="tax")
+    for bad in [
+        *(replace(whole, cohort=wire_order(part)) for part in parts),
+        replace(role, cohort=wire_order(parts[1])),
+    ]:
+        with pytest.raises(PolicyRefusal, match="cohort_refused"):
+            fed.nodes[parts[1][0]].verify_round(bad.encode())
+        with pytest.raises(PolicyRefusal, match="cohort_refused"):
+            fed.server.round(bad.id, bad.cohort, layout, b"m")
+
+
+def test_rosters_of_two_runs_differ_by_enough(federate, layout):
+    """Section 9.5: the journal outlives runs; here the sum of a first run had one or two members less."""
+    for fewer, refused in ((1, True), (2, False)):
+        fed = federate(6, Policy(colluders=0)).set_up()
+        members = list(wire_order(fed.names))[:-fewer]
+        past = {"event": "upload", "run": "ab" * 32, "kind": "update", "scope": "", "t": 0, "attempt": 0}
+        past |= {"members": members, "basis": "", "score": "", "mac": "", "root": ""}
+        me = members[0]
+        fed.nodes[me] = fed.session(me, history=[past, *fed.journals[me]])
+        fed.set_up()
+        data = fed.server.round(fed.id(), fed.names, layout, b"m")
+        if refused:
+            with pytest.raises(PolicyRefusal, match="differencing"):
+                fed.nodes[me].verify_round(data)
+        else:
+            fed.nodes[me].verify_round(data)
 
 
 def test_caps_hold_across_a_restart(federate, layout, score_layout):
@@ -115,7 +153,7 @@ def test_a_days_cap_spans_runs_and_ends_with_the_day(federate, layout):
     rounds = [fed.server.round(fed.id(t=t), fed.names, layout, b"m") for t in range(4)]
     for t in (0, 1):
         fed.upload("tax1", rounds[t], values)
-    assert [e["day"] for e in fed.journals["tax1"][1:]] == [20_000, 20_000]
+    assert [e["at"] for e in fed.journals["tax1"][1:]] == [86_400 * 20_000] * 2
     now[0] += 86_399
     with pytest.raises(PolicyRefusal, match="too_many_uploads"):
         fed.nodes["tax1"].verify_round(rounds[2])
@@ -123,10 +161,36 @@ def test_a_days_cap_spans_runs_and_ends_with_the_day(federate, layout):
     round = Round.decode(rounds[0], fed.roster)
     another = replace(round, id=replace(round.id, run_id=b"\1" * 32))
     with pytest.raises(PolicyRefusal, match="too_many_uploads"):
-        Record(fed.journals["tax1"]).check_round(another, fed.policy, 20_000)
-    Record(fed.journals["tax1"]).check_round(another, fed.policy, 20_001)
+        Record(fed.journals["tax1"]).check_round(another, fed.policy, 86_400.0 * 20_000)
+    Record(fed.journals["tax1"]).check_round(another, fed.policy, 86_400.0 * 20_001)
     now[0] += 1
     fed.upload("tax1", rounds[3], values)
+
+
+def test_two_epochs_of_one_alignment_and_bundle_are_a_day_apart(federate, score_layout):
+    """Also after a restart, and for a clock that was set back; another bundle has its own day."""
+    fed, now = federate(4), [1e9]
+    fed.nodes["tax1"] = fed.session("tax1", clock=lambda: now[0])
+    fed.set_up()
+    scores = fed.integers(score_layout)["tax1"]
+
+    def round(t, epoch, attempt=0, **hashes):
+        return fed.server.round(fed.id("score", t, attempt), fed.names, score_layout, b"", epoch=epoch, **hashes)
+
+    fed.upload("tax1", round(0, 1), scores)
+    for seconds in (0, 60, 86_399, -86_400):
+        now[0] = 1e9 + seconds
+        with pytest.raises(PolicyRefusal, match="epoch_too_soon"):
+            fed.nodes["tax1"].verify_round(round(1, 2))
+    fed.upload("tax1", round(0, 1, attempt=1), scores)
+    fed.upload("tax1", round(1, 2, bundle_hash=b"\1" * 32), scores)
+    fed.nodes["tax1"] = fed.session("tax1", clock=lambda: now[0], history=fed.journals["tax1"])
+    fed.set_up(base_t=2)
+    now[0] = 1e9 + 60
+    with pytest.raises(PolicyRefusal, match="epoch_too_soon"):
+        fed.nodes["tax1"].verify_round(round(2, 2))
+    now[0] = 1e9 + 86_400
+    fed.upload("tax1", round(2, 2), scores)
 
 
 def _request(fed, **changes):

@@ -19,12 +19,14 @@ from fedprofile.types import Weights, canonical
 class Checkpoint:
     """``t`` is the last opened round (0 = none yet); ``setups`` counts key agreements, so attempts never repeat.
 
-    ``means`` are the opened mean gains a task, empty until then.
+    ``means`` are the opened mean gains a task, empty until then; ``spine_size`` is 0 until the run has aligned.
     """
 
     t: int = 0
     setups: int = 0
     released: bool = False
+    spine_size: int = 0
+    spine_hash: str = ""
     shared: Weights = field(default_factory=dict)
     encoders: dict[str, Weights] = field(default_factory=dict)
     counts: dict[str, dict[str, npt.NDArray[np.float64]]] = field(default_factory=dict)
@@ -48,7 +50,7 @@ class CheckpointStore:
             arrays |= {f"encoder/{role}/{name}": value for name, value in weights.items()}
         for role, counts in state.counts.items():
             arrays |= {f"count/{role}/{name}": value for name, value in counts.items()}
-        plain = {k: getattr(state, k) for k in ("t", "setups", "released", "summaries", "openings", "means", "wire")}
+        plain = {k: v for k, v in vars(state).items() if k not in ("shared", "encoders", "counts")}
         temporary = self.path.with_suffix(".new")
         temporary.write_bytes(save(arrays, metadata={"state": canonical(plain).decode()}))
         os.replace(temporary, self.path)

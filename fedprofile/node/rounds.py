@@ -53,7 +53,7 @@ def answer_round(run: NodeRun, session: ClientSession, parts: tuple[bytes, ...])
 
 def _verified(run: NodeRun, session: ClientSession, part: bytes) -> Round:
     request = session.verify_round(part)
-    if (request.spine_hash, request.bundle_hash) != (run.plan.spine_hash, run.plan.hash):
+    if (request.spine_hash, request.bundle_hash) != (run.alignment.hash, run.plan.hash):
         raise RemoteProtocolError("wrong_spine", "the round is bound to another alignment or plan")
     return request
 
@@ -100,7 +100,7 @@ def _weigh(run: NodeRun, session: ClientSession, request: Round, models: tuple[b
 
 
 def _score(run: NodeRun, session: ClientSession, request: Round) -> tuple[bytes, ...]:
-    _same_layout(request, score_layout(run.plan.spine_size, sum(t.outputs for t in run.plan.tasks)))
+    _same_layout(request, score_layout(run.alignment.size, sum(t.outputs for t in run.plan.tasks)))
     means = _json(request)
     numbers = all(isinstance(v, float) and np.isfinite(v) for v in means.values())
     if set(means) != {t.name for t in run.plan.tasks} or not numbers:

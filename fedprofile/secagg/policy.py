@@ -39,6 +39,7 @@ def stricter(own: Policy, common: Policy) -> Policy:
         tasks=own.tasks or common.tasks,
         max_uploads=min(own.max_uploads, common.max_uploads),
         max_openings=min(own.max_openings, common.max_openings),
+        max_points=min(own.max_points, common.max_points),
         clip=min(own.clip, common.clip),
         rings=tuple(r for r in own.rings if r in common.rings),
     )

@@ -118,7 +118,7 @@ def _members_alone(runs: list[NodeRun], plan: RunPlan) -> Sums:
             learner.judge(t)
         log_odds[run.me], gains[run.me] = alone.judge_scores(learner)
     means = {t.name: float(np.mean([g[t.name] for g in gains.values()])) for t in plan.tasks}
-    total = np.zeros((plan.spine_size, sum(t.outputs for t in plan.tasks)))
+    total = np.zeros((runs[0].alignment.size, sum(t.outputs for t in plan.tasks)))
     for run in runs:
         if not run.is_owner:
             total += place(weigh(log_odds[run.me], gains[run.me], means, plan.tasks), run.spine)

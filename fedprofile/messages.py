@@ -1,9 +1,9 @@
 """The envelope of every message between coordinator and node, and the list of what may leave a node.
 
 Bytes: magic "fpm1", type (length-prefixed ASCII), body (canonical JSON, at most 4 KiB), parts (length-prefixed
-bytes). Parts carry fps1 messages, sealed letters of alignment or sealed label releases; the body carries fixed codes and hashes, never free
-text. Whatever is not listed in ``UPWARD`` cannot be encoded as a reply, and the wire test checks captured bytes
-against the same list.
+bytes). Parts carry fps1 messages, sealed letters of an alignment or sealed label releases; the body carries fixed
+codes, hashes and the size of the spine, never free text. Whatever is not listed in ``UPWARD`` cannot be encoded as a
+reply, and the wire test checks captured bytes against the same list.
 """
 
 from __future__ import annotations

@@ -60,9 +60,8 @@ class Ready:
 
 def prepare(federation: Federation, folder: Path, overrides: tuple[str, ...]) -> Ready:
     """What ``fedprofile train`` does before its first message."""
-    config = compose(
-        ["learning.trees=never", "federation.members=1", "federation.workers=1", "align=simulated", *overrides]
-    )
+    fixed = ("align=simulated", "learning.trees=never", "federation.members=1", "federation.workers=1")
+    config = compose([*fixed, *overrides])
     nodes = deal(federation, config.members, config.federation.overlap)
     modes = ("simulated", "simulated", config.secure.profile, "simulated")
     homes = make_homes(folder / "nodes", federation, nodes, *modes)

@@ -56,7 +56,8 @@ class Partner:
     def match(self, answer: bytes, slots: int, spine_hash: bytes) -> Match:
         """Find this partner's customers in the spine that came with the evaluated points.
 
-        Raises RemoteProtocolError: wrong_length, wrong_spine (not the list that was signed), duplicate_points, off_curve.
+        Raises RemoteProtocolError: wrong_length, wrong_spine (another list than the signed one), duplicate_points,
+        off_curve.
         """
         if len(answer) != body_size("answer", self.size, slots):
             raise remote("wrong_length", "answer")

@@ -1,7 +1,7 @@
 """One training from the first key to the opened scores, as a generator that knows no transport.
 
-``conduct`` yields {party id: request bytes} and is sent {party id: reply bytes}. The stages, in order:
-approve the plan, agree keys, align customers, release labels, count shared bins, train in rounds, weigh, sum the scores, finish.
+``conduct`` yields {party id: request bytes} and is sent {party id: reply bytes}. The stages, in order: approve the
+plan, agree keys, align customers, release labels, count shared bins, train in rounds, weigh, sum the scores, finish.
 """
 
 from __future__ import annotations

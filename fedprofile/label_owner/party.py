@@ -24,7 +24,7 @@ TRAIN_BELOW, VALID_BELOW = 60, 80
 
 
 class LabelOwnerNode(Node):
-    """Adds what only the label owner is asked: make the spine, seal a label release for every node, open a score sum."""
+    """Adds what only the label owner is asked: make the spine, seal a label release for every node, open a sum."""
 
     def __init__(self, home: NodeHome) -> None:
         super().__init__(home)

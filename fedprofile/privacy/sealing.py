@@ -76,7 +76,7 @@ def seal(plain: bytes, recipient_pk: bytes, plan_hash: bytes, party: str, what: 
 
 
 def unseal(sealed: bytes, key: X25519PrivateKey, plan_hash: bytes, party: str, what: Sealed = "release") -> bytes:
-    """Raises RemoteProtocolError (bad_release, bad_alignment): sealed to another party, run or key, or as another thing."""
+    """Raises RemoteProtocolError (bad_release, bad_alignment): sealed to another party, run or key, or as other."""
     try:
         return _SUITE.decrypt(sealed, key, info=_info(what, plan_hash, party))
     except (InvalidTag, ValueError):

@@ -28,7 +28,7 @@ def test_what_is_no_message_gets_a_code(world, data):
     assert Envelope.decode(world.node("tax").handle(data)) == Envelope("error", {"code": "bad_envelope"})
 
 
-@pytest.mark.parametrize("type_", [*UPWARD, "release-request", "score-sum"])
+@pytest.mark.parametrize("type_", [*UPWARD, "align-spine", "align-views", "release-request", "score-sum"])
 def test_a_partner_answers_no_other_messages(world, type_):
     assert code(world, "tax", type_) == "not_for_this_node"
 
@@ -52,7 +52,7 @@ def test_a_plan_that_the_node_does_not_want_is_refused(world):
     plan = world.job.plan
     cases = {
         "wrong_roster": replace(plan, roster_hash=bytes(32)),
-        "wrong_spine": replace(plan, spine_hash=bytes(32)),
+        "align_mismatch": replace(plan, align="simulated"),
         "wrong_policy": replace(plan, policy_hash=bytes(32)),
         "task_refused": replace(plan, tasks=(Task("income", "binary", 2),)),
         "too_few_views": replace(plan, min_views=1),
@@ -175,7 +175,7 @@ def test_nothing_but_short_public_bodies_ever_leaves(world):
         return reply.encode()
 
     world.drive(via=via)
-    assert {t: b for t, b in seen.items() if b} == {"approval": {"plan"}}
+    assert {t: b for t, b in seen.items() if b} == {"approval": {"plan"}, "spine": {"size", "hash"}}
 
 
 def test_the_journal_is_written_before_an_upload_leaves(ready):

@@ -50,9 +50,9 @@ def test_a_release_that_is_too_small_is_refused(tiny_config):
 
 def test_a_partner_that_would_ask_about_too_many_is_refused(tiny_config):
     config = tiny_config()
-    config.align.max_points = 511
+    config.align.max_points = 479
     assert refusal(config) == "align.max_points"
-    config.align.max_points = 512
+    config.align.max_points = 480
     check(config)
     config.align.max_points, config.align.mode = 256, "simulated"
     check(config)

@@ -198,7 +198,7 @@ def _check(party: str, envelope: Envelope, step: Step, job: Job, homes: Mapping[
 def _check_letters(party: str, envelope: Envelope, homes: Mapping[str, Path], seen: Seen) -> None:
     """Sealed letters of an alignment: each of the one length that follows from padded sizes, none in the clear."""
     partners = [p for p in homes if NodeHome(homes[p]).config.label_owner != p]
-    slots = _slots(homes, NodeHome(homes[party]).config.label_owner)
+    slots = 0 if envelope.type == "points" else _slots(homes, NodeHome(homes[party]).config.label_owner)
     parts = envelope.parts[1:] if envelope.type == "spine" else envelope.parts
     about = partners if envelope.type in ("spine", "views") else [party]
     for partner, part in zip(about, parts, strict=bool(parts)):

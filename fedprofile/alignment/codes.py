@@ -16,6 +16,7 @@ CODES: dict[str, str] = {
     "wrong_party": "The letter was written by another party, or for another one.",
     "off_curve": "The other side sent what is no point of P-256.",
     "duplicate_points": "Every customer may be asked about once.",
+    "letter_changed": "A partner asks and claims once a run; a retry repeats the same letter.",
     "too_many_points": "Raise align.max_points if the label owner agrees to answer for so many customers.",
     "align_mismatch": "Name the same align mode at the coordinator and at every node.",
     "no_spine": "Align first.",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fedprofile.alignment.letters import SpineFact
+from fedprofile.alignment.psi import Partner
 from fedprofile.label_owner.aligning import OwnerAligning
 from fedprofile.label_owner.home import read_membership
 from fedprofile.messages import Envelope
@@ -93,6 +94,24 @@ def test_letters_come_from_each_partner_in_its_place(world, asked):
     assert code(world, "align-spine", asked[0]) == "bad_letter"
     assert code(world, "align-spine") == "bad_letter"
     assert code(world, "align-views", *asked) == "wrong_letter"
+
+
+def test_a_partner_asks_once_a_run(world, asked):
+    """Not again about others: each list may be as long as the limit, so a second one would double it."""
+    assert world.ask("bank", "align-spine", {}, *asked).type == "spine"
+    assert world.ask("bank", "align-spine", {}, *asked).type == "spine", "a retry repeats the same points"
+    tax = world.node("tax")._aligning(PartnerAligning)
+    side = Partner(np.array([f"GUESS-{i}" for i in range(480)]), "tax", world.job.plan.hash, tax.suite, tax.rand())
+    other = tax.write("bank", "points", 480, side.points())
+    assert code(world, "align-spine", asked[0], other) == "letter_changed"
+
+
+def test_a_partner_claims_once_a_run(world, claimed):
+    assert world.ask("bank", "align-views", {}, *claimed).type == "views"
+    assert world.ask("bank", "align-views", {}, *claimed).type == "views", "a retry repeats the same claims"
+    other = world.node("tax")._aligning(PartnerAligning).write("bank", "claims", 640, bytes(640 * 16))
+    assert code(world, "align-views", claimed[0], other) == "letter_changed"
+    assert read_membership(world.home("bank")).known["tax"].sum() == 480
 
 
 def test_claims_of_another_spine_are_refused(world, claimed):

@@ -233,7 +233,7 @@ class TestPlantedLeaks:
         found("another size than a sealed letter")
 
     def test_a_count_of_customers_beside_the_spine(self, monkeypatch, found):
-        count = lambda node, e: replace(e, body=e.body | {"customers": len(node.run.table)})  # noqa: E731
+        count = lambda _, e: replace(e, body=e.body | {"customers": 600})  # noqa: E731
         self.reply(monkeypatch, "spine", count)
         found("body of spine")
 

@@ -1,9 +1,9 @@
 """The envelope of every message between coordinator and node, and the list of what may leave a node.
 
 Bytes: magic "fpm1", type (length-prefixed ASCII), body (canonical JSON, at most 4 KiB), parts (length-prefixed
-bytes). Parts carry fps1 messages or sealed label releases; the body carries fixed codes and hashes, never free
-text. Whatever is not listed in ``UPWARD`` cannot be encoded as a reply, and the wire test checks captured bytes
-against the same list.
+bytes). Parts carry fps1 messages, sealed letters of an alignment or sealed label releases; the body carries fixed
+codes, hashes and the size of the spine, never free text. Whatever is not listed in ``UPWARD`` cannot be encoded as a
+reply, and the wire test checks captured bytes against the same list.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ DOWNWARD = (
     "setup",
     "key-bundle",
     "open-bundle",
+    "align",
+    "align-spine",
+    "align-match",
+    "align-views",
+    "align-store",
     "release-request",
     "release",
     "bins",
@@ -38,6 +43,11 @@ UPWARD = {
     "key-ad": 1,
     "key-open": 1,
     "ready": 0,
+    "points": 1,
+    "spine": MAX_PARTS,
+    "claims": 1,
+    "views": MAX_PARTS,
+    "aligned": 0,
     "labels": MAX_PARTS,
     "labels-stored": 0,
     "bins-stored": 0,
@@ -48,7 +58,7 @@ UPWARD = {
 }
 """Reply type -> how many parts it may carry."""
 
-REPLY_BODY = {"identity": {"party"}, "approval": {"plan"}}
+REPLY_BODY = {"identity": {"party"}, "approval": {"plan"}, "spine": {"size", "hash"}}
 """Reply type -> keys of its body; the bodies of all others but "error" are empty."""
 
 REPLY_TO = {
@@ -57,6 +67,11 @@ REPLY_TO = {
     "setup": "key-ad",
     "key-bundle": "key-open",
     "open-bundle": "ready",
+    "align": "points",
+    "align-spine": "spine",
+    "align-match": "claims",
+    "align-views": "views",
+    "align-store": "aligned",
     "release-request": "labels",
     "release": "labels-stored",
     "bins": "bins-stored",

@@ -20,6 +20,7 @@ Kind = Literal["stats", "update", "role", "score"]
 KINDS: tuple[Kind, ...] = ("stats", "update", "role", "score")
 TaskKind = Literal["ordinal", "binary"]
 Ring = Literal[16, 32, 64]
+Align = Literal["psi", "plain", "simulated"]
 Weights = dict[str, npt.NDArray[np.float32]]
 
 RING_DTYPE: dict[int, Any] = {16: np.uint16, 32: np.uint32, 64: np.uint64}
@@ -178,6 +179,7 @@ class Policy:
     """A node's own limits; a plan may be stricter, never laxer. Counts are customers unless said.
 
     ``max_uploads`` are masked uploads in one run, ``max_uploads_day`` in one UTC day, over all runs.
+    ``max_points`` is about how many customers one partner may ask in an alignment, padding included.
     ``recompute``: only plans under which this node can work out every shared model itself.
     """
 
@@ -188,6 +190,7 @@ class Policy:
     max_uploads: int = 400
     max_uploads_day: int = 4000
     max_openings: int = 12
+    max_points: int = 1 << 22
     clip: float = 1.0
     rings: tuple[int, ...] = (16, 32, 64)
     recompute: bool = False
@@ -317,8 +320,9 @@ class RunPlan:
     """What one training will do: shown to, and approved by, each node before it reads a row.
 
     ``schemas`` maps a role with shared encoders to its agreed columns. ``label_eps`` is the budget
-    of randomised response per customer and task, None only by explicit choice. ``recompute``: the coordinator
-    hands on every signed upload of a finished round, and nodes refuse weights that do not follow from them.
+    of randomised response per customer and task, None only by explicit choice. ``align`` says how the spine comes
+    about; its size and hash are facts of the run, signed by the label owner once it is there. ``recompute``: the
+    coordinator hands on every signed upload of a finished round, and nodes refuse weights that do not follow from them.
     """
 
     run_id: bytes
@@ -331,8 +335,7 @@ class RunPlan:
     label_eps: float | None
     min_views: int
     schemas: Mapping[str, Schema]
-    spine_size: int
-    spine_hash: bytes
+    align: Align = "psi"
     min_release: int = 256
     recompute: bool = False
 
@@ -356,8 +359,7 @@ class RunPlan:
             "label_eps": self.label_eps,
             "min_views": self.min_views,
             "schemas": {r: [list(s.numeric), list(s.categorical)] for r, s in sorted(self.schemas.items())},
-            "spine_size": self.spine_size,
-            "spine": self.spine_hash.hex(),
+            "align": self.align,
             "min_release": self.min_release,
             "recompute": self.recompute,
         }
@@ -379,8 +381,7 @@ class RunPlan:
             label_eps=d["label_eps"],
             min_views=d["min_views"],
             schemas={r: Schema(tuple(n), tuple(c)) for r, (n, c) in d["schemas"].items()},
-            spine_size=d["spine_size"],
-            spine_hash=bytes.fromhex(d["spine"]),
+            align=d["align"],
             min_release=d["min_release"],
             recompute=d["recompute"],
         )

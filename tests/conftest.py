@@ -93,12 +93,14 @@ def build(root: Path, config: Config, parties: tuple[str, ...]) -> World:
     dealt = nodes.deal(federation, config.members, config.federation.overlap)
     alignment = nodes.align(dealt, federation.digest, plan.views_needed(config))
     plan.check_federation(config, federation, dealt, alignment)
-    modes = (config.federation.secrets, config.federation.consent, config.secure.profile)
-    made = homes.make_homes(root / "nodes", federation, dealt, alignment, *modes)
-    homes.give_labels(made[federation.label_owner], federation, alignment, config.data.fold)
+    modes = (config.federation.secrets, config.federation.consent, config.secure.profile, config.align.mode)
+    made = homes.make_homes(root / "nodes", federation, dealt, *modes)
+    homes.give_labels(made[federation.label_owner], federation, config.data.fold)
+    if config.align.mode == "simulated":
+        homes.give_alignment(made, federation.label_owner, alignment)
     roster, policy = homes.make_roster(made, federation.label_owner), plan.make_policy(config, federation, dealt)
     homes.pin(made, roster, policy)
-    agreed = plan.make_plan(config, federation, dealt, alignment, roster, policy, None)
+    agreed = plan.make_plan(config, federation, dealt, roster, policy, None)
     return World(root, Job(agreed, roster, policy, config.secure.profile), config, federation, dealt, alignment)
 
 

@@ -26,13 +26,13 @@ from fedprofile.types import (
 TASKS = (Task("tier", "ordinal", 3), Task("invest", "binary", 2))
 PLAN = RunPlan(
     run_id=bytes(32), purpose="p", tasks=TASKS, roster_hash=bytes(32), policy_hash=bytes(32), seed=0,
-    learning=LearningPlan(), label_eps=2.0, min_views=2, schemas={"tax": Schema(("a",), ("b",))}, spine_size=9,
-    spine_hash=bytes(32), min_release=256,
+    learning=LearningPlan(), label_eps=2.0, min_views=2, schemas={"tax": Schema(("a",), ("b",))}, align="psi",
+    min_release=256,
 )  # fmt: skip
 OTHER = {
     "purpose": "q", "tasks": TASKS[:1], "roster_hash": b"\1" * 32, "policy_hash": b"\1" * 32, "seed": 1,
     "learning": LearningPlan(steps=21), "label_eps": None, "min_views": 3, "schemas": {"tax": Schema(("b",), ("a",))},
-    "spine_size": 8, "spine_hash": b"\1" * 32, "min_release": 255, "recompute": True,
+    "align": "plain", "min_release": 255, "recompute": True,
 }  # fmt: skip
 
 

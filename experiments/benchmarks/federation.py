@@ -15,7 +15,7 @@ from fedprofile.data.federation import Federation, make_federation
 from fedprofile.label_owner.party import TRAIN_BELOW
 from fedprofile.models.features import fit_features
 from fedprofile.privacy.randomised_response import flip_matrix, randomise
-from fedprofile.simulation.homes import give_labels, make_homes, make_roster, pin, write_job
+from fedprofile.simulation.homes import give_alignment, give_labels, make_homes, make_roster, pin, write_job
 from fedprofile.simulation.nodes import align, deal
 from fedprofile.simulation.plan import make_plan, make_policy, views_needed
 from fedprofile.types import Labels, LearningPlan, Table, Task
@@ -60,15 +60,16 @@ class Ready:
 
 def prepare(federation: Federation, folder: Path, overrides: tuple[str, ...]) -> Ready:
     """What ``fedprofile train`` does before its first message."""
-    config = compose(["learning.trees=never", "federation.members=1", "federation.workers=1", *overrides])
+    fixed = ("align=simulated", "learning.trees=never", "federation.members=1", "federation.workers=1")
+    config = compose([*fixed, *overrides])
     nodes = deal(federation, config.members, config.federation.overlap)
-    alignment = align(nodes, federation.digest, views_needed(config))
-    modes = ("simulated", "simulated", config.secure.profile)
-    homes = make_homes(folder / "nodes", federation, nodes, alignment, *modes)
-    give_labels(homes[federation.label_owner], federation, alignment, config.data.fold)
+    modes = ("simulated", "simulated", config.secure.profile, "simulated")
+    homes = make_homes(folder / "nodes", federation, nodes, *modes)
+    give_labels(homes[federation.label_owner], federation, config.data.fold)
+    give_alignment(homes, federation.label_owner, align(nodes, federation.digest, views_needed(config)))
     roster, policy = make_roster(homes, federation.label_owner), make_policy(config, federation, nodes)
     pin(homes, roster, policy)
-    plan = make_plan(config, federation, nodes, alignment, roster, policy, None)
+    plan = make_plan(config, federation, nodes, roster, policy, None)
     write_job(folder / "coordinator", Job(plan, roster, policy, config.secure.profile))
     return Ready({p: h.path for p, h in homes.items()}, folder / "coordinator", plan.learning)
 

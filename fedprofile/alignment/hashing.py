@@ -28,6 +28,15 @@ def cross_fit_fold(ids: Ids, replicas: int) -> npt.NDArray[np.int64]:
     return (uniform(ids, "fold") * replicas).astype(np.int64)
 
 
+def row_order(ids: Ids) -> npt.NDArray[np.int64]:
+    """(n,) positions of the ids in the order in which every node keeps its aligned rows: by a public hash of the id.
+
+    Slots change with every run; equal tables and seeds still train in equal batches, however a table is stored.
+    """
+    marks = [hashlib.sha256(b"fedprofile/row/1" + str(i).encode()).digest() for i in ids]
+    return np.array(sorted(range(len(marks)), key=marks.__getitem__), dtype=np.int64)
+
+
 def member_of(ids: Ids, role: str, members: int) -> npt.NDArray[np.int64]:
     """(n,) in 0..members-1: which member of a role holds the customer in a simulated federation."""
     return (uniform(ids, f"member/{role}") * members).astype(np.int64)

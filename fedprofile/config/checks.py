@@ -13,6 +13,7 @@ from fedprofile.errors import ConfigError
 from fedprofile.mlflow_io.store import check_uri
 
 CHOICES: dict[str, tuple[str, ...]] = {
+    "align.mode": ("psi", "plain", "simulated"),
     "learning.name": ("fused_scores",),
     "learning.share": ("all", "role", "none"),
     "learning.trees": ("auto", "always", "never"),
@@ -31,7 +32,6 @@ REGISTERED: dict[str, tuple[str, tuple[str, ...]]] = {
 
 # The one value that is built so far, and why another is refused.
 ONLY: dict[str, tuple[str, str]] = {
-    "align.mode": ("simulated", "private set intersection is not built yet"),
     "federation.consent": ("simulated", "consent ledgers are not built yet"),
     "privacy.mechanism": ("none", "differentially private updates are not built yet"),
 }
@@ -52,6 +52,7 @@ RANGES: dict[str, str] = {
     "model.hidden": "[1, 4096]",
     "model.profile": "[1, 4096]",
     "model.dropout": "[0, 1)",
+    "align.max_points": "[256, 4294967295]",
     "fusion.min_views": "[1, inf)",
     "fusion.view_dropout": "[0, 1)",
     "secure.min_hidden": "[1, inf)",

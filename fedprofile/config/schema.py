@@ -54,9 +54,10 @@ class FusionConfig:
 
 @dataclass
 class AlignConfig:
-    """How customers are brought into a shared order."""
+    """How customers are brought into a shared order; ``max_points`` bounds what one partner may ask about."""
 
-    mode: str = "simulated"
+    mode: str = "psi"
+    max_points: int = 1 << 22
 
 
 @dataclass

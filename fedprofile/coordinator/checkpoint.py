@@ -20,13 +20,16 @@ from fedprofile.types import Weights, canonical
 class Checkpoint:
     """``t`` is the last opened round (0 = none yet); ``setups`` counts key agreements, so attempts never repeat.
 
-    ``means`` are the opened mean gains a task, empty until then. ``uploads`` are the masked vectors of the last
-    opened round, in wire order, by "update", "role/ROLE" and "stats/ROLE": what nodes recompute its sums from.
+    ``means`` are the opened mean gains a task, empty until then; ``spine_size`` is 0 until the run has aligned.
+    ``uploads`` are the masked vectors of the last opened round, in wire order, by "update", "role/ROLE" and
+    "stats/ROLE": what nodes recompute its sums from.
     """
 
     t: int = 0
     setups: int = 0
     released: bool = False
+    spine_size: int = 0
+    spine_hash: str = ""
     shared: Weights = field(default_factory=dict)
     encoders: dict[str, Weights] = field(default_factory=dict)
     counts: dict[str, dict[str, npt.NDArray[np.float64]]] = field(default_factory=dict)
@@ -51,7 +54,7 @@ class CheckpointStore:
             arrays |= {f"encoder/{role}/{name}": value for name, value in weights.items()}
         for role, counts in state.counts.items():
             arrays |= {f"count/{role}/{name}": value for name, value in counts.items()}
-        plain = {k: getattr(state, k) for k in ("t", "setups", "released", "summaries", "openings", "means", "wire")}
+        plain = {k: v for k, v in vars(state).items() if k not in ("shared", "encoders", "counts", "uploads")}
         temporary = self.path.with_suffix(".new")
         temporary.write_bytes(save(arrays, metadata={"state": canonical(plain).decode()}))
         os.replace(temporary, self.path)

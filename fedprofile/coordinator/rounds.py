@@ -1,7 +1,7 @@
 """One training from the first key to the opened scores, as a generator that knows no transport.
 
-``conduct`` yields {party id: request bytes} and is sent {party id: reply bytes}. The stages, in order:
-approve the plan, agree keys, release labels, count shared bins, train in rounds, weigh, sum the scores, finish.
+``conduct`` yields {party id: request bytes} and is sent {party id: reply bytes}. The stages, in order: approve the
+plan, agree keys, align customers, release labels, count shared bins, train in rounds, weigh, sum the scores, finish.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fedprofile.aggregation import (
     score_layout,
     update_layout,
 )
+from fedprofile.coordinator.aligning import align
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
 from fedprofile.coordinator.talk import Conversation, Talk
@@ -64,6 +65,7 @@ def conduct(job: Job, store: CheckpointStore, watch: Watch) -> Exchange:
     run = _Run(job, store, watch)
     yield from run.approve()
     yield from run.agree_keys()
+    yield from run.align()
     yield from run.release_labels()
     yield from run.count_bins()
     yield from run.train()
@@ -129,6 +131,14 @@ class _Run:
         opened = self.session.open_bundle({p: r.parts[0] for p, r in opens.items()})
         return (yield from self.ask_all(Envelope("open-bundle", parts=(opened,))))
 
+    def align(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
+        """Once a run; the spine binds every later round."""
+        if self.state.spine_size == 0:
+            self.watch.progress(Progress("align"))
+            fact = yield from align(self.ask, self.plan, self.roster)
+            self.state.spine_size, self.state.spine_hash = fact.size, fact.hash.hex()
+            self._keep()
+
     def release_labels(self) -> Talk:
         """Carry sealed labels from their owner to each node; the coordinator cannot open them."""
         if self.state.released:
@@ -174,7 +184,7 @@ class _Run:
         if not self.state.means:
             yield from self._weigh(last)
         self.watch.progress(Progress("scores", last, last))
-        layout = score_layout(self.plan.spine_size, sum(t.outputs for t in self.plan.tasks))
+        layout = score_layout(self.state.spine_size, sum(t.outputs for t in self.plan.tasks))
         round_id = RoundId(self.plan.run_id, "score", "", last + 2, self.attempt, self.owner)
         request = self._request(round_id, self.everyone, layout, canonical(self.state.means))
         uploads = yield from self.ask(dict.fromkeys(self.partners, Envelope("round", parts=(request,))))
@@ -270,9 +280,8 @@ class _Run:
         return self.state.uploads.get("update", ()) + self.state.uploads.get(f"role/{role}", ())
 
     def _request(self, round_id: RoundId, cohort: tuple[str, ...], layout: Layout, model: bytes) -> bytes:
-        return self.session.round(
-            round_id, cohort, layout, model, spine_hash=self.plan.spine_hash, bundle_hash=self.plan.hash
-        )
+        spine = bytes.fromhex(self.state.spine_hash)
+        return self.session.round(round_id, cohort, layout, model, spine_hash=spine, bundle_hash=self.plan.hash)
 
     def _opened(self, kind: Kind, scope: str, cohort: tuple[str, ...], opener: str) -> None:
         """Book what an opening hid; equal openings are counted."""

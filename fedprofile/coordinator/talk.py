@@ -53,6 +53,10 @@ class Conversation:
     def _parts_due(self, request: Envelope) -> int:
         if request.type == "release-request":
             return len(self.roster.parties)
+        if request.type == "align-spine":
+            return 1 + len(request.parts)  # the signature, and an answer to each letter
+        if request.type == "align-views":
+            return len(request.parts)
         if request.type == "round":
             return sum(claims(part, "Round") for part in request.parts)
         return UPWARD[REPLY_TO[request.type]]

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-Use = Literal["training", "label_release", "score"]
+Use = Literal["alignment", "training", "label_release", "score"]
 
 
 class Permit(Protocol):

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load, save, save_file
 
 from fedprofile.node.home import NodeHome
+from fedprofile.secagg.codes import remote
 from fedprofile.types import Labels, Task
 
-_FILE = "label_owner.safetensors"
+_FILE, _MEMBERSHIP = "label_owner.safetensors", "membership.safetensors"
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,9 @@ class Membership:
     known: Mapping[str, npt.NDArray[np.bool_]] = field(repr=False)
 
 
-def write_owner(home: Path, labels: Labels, membership: Membership, fold: int) -> None:
+def write_owner(home: Path, labels: Labels, fold: int) -> None:
     """``labels`` in the order of the owner's table; ``fold`` rotates the split into train, validation and test."""
     arrays = {f"label/{name}": values for name, values in labels.values.items()}
-    arrays |= {f"known/{party}": known.astype(np.int64) for party, known in membership.known.items()}
     save_file(arrays, home / _FILE, metadata={"fold": str(fold)})
 
 
@@ -42,7 +42,27 @@ def read_labels(home: NodeHome, tasks: tuple[Task, ...]) -> dict[str, npt.NDArra
         return {task.name: file.get_tensor(f"label/{task.name}") for task in tasks}
 
 
+def write_membership(home: NodeHome, membership: Membership) -> None:
+    """Into the run's state, where the run's own alignment found it."""
+    home.write(_MEMBERSHIP, _encode(membership))
+
+
 def read_membership(home: NodeHome) -> Membership:
-    with safe_open(home.path / _FILE, framework="np") as file:
-        names = [k for k in file.keys() if k.startswith("known/")]  # noqa: SIM118 (safe_open is no mapping)
-        return Membership({n.removeprefix("known/"): file.get_tensor(n).astype(np.bool_) for n in names})
+    """Raises RemoteProtocolError("no_spine") before the run has aligned."""
+    data = home.read(_MEMBERSHIP)
+    if data is None:
+        raise remote("no_spine", "nobody has claimed a customer yet")
+    return Membership({party: known.astype(np.bool_) for party, known in load(data).items()})
+
+
+def write_simulated_membership(home: NodeHome, membership: Membership) -> None:
+    (home.path / _MEMBERSHIP).write_bytes(_encode(membership))
+
+
+def adopt_simulated_membership(home: NodeHome) -> None:
+    """Take what the simulation left in the home into the run's state."""
+    home.write(_MEMBERSHIP, (home.path / _MEMBERSHIP).read_bytes())
+
+
+def _encode(membership: Membership) -> bytes:
+    return save({party: known.astype(np.uint8) for party, known in membership.known.items()})

@@ -9,6 +9,7 @@ import numpy as np
 from fedprofile.aggregation import SCORES
 from fedprofile.alignment.hashing import split_bucket
 from fedprofile.errors import RemoteProtocolError
+from fedprofile.label_owner.aligning import OwnerAligning
 from fedprofile.label_owner.home import read_fold, read_labels, read_membership
 from fedprofile.label_owner.release import release_labels, restrict
 from fedprofile.messages import Envelope
@@ -25,11 +26,25 @@ TRAIN_BELOW, VALID_BELOW = 60, 80
 
 
 class LabelOwnerNode(Node):
-    """Adds two requests: seal a label release for every node, and open a score sum."""
+    """Adds what only the label owner is asked: make the spine, seal a label release for every node, open a sum."""
 
     def __init__(self, home: NodeHome) -> None:
         super().__init__(home)
-        self.handlers |= {"release-request": self._release, "score-sum": self._open_scores}
+        self.handlers |= {
+            "align-spine": self._align_spine,
+            "align-views": self._align_views,
+            "release-request": self._release,
+            "score-sum": self._open_scores,
+        }
+        for partners_only in ("align", "align-match", "align-store"):
+            del self.handlers[partners_only]
+
+    def _align_spine(self, envelope: Envelope) -> Envelope:
+        fact, parts = self._aligning(OwnerAligning).spine(envelope.parts)
+        return Envelope("spine", fact.to_body(), parts)
+
+    def _align_views(self, envelope: Envelope) -> Envelope:
+        return Envelope("views", parts=self._aligning(OwnerAligning).views(envelope.parts))
 
     def _release(self, _: Envelope) -> Envelope:
         run, session = self.run, self.keeper.current

@@ -5,9 +5,9 @@
     node.json            who this node is (no secret)
     secret.key           32 bytes, 0600: every other secret of the node is derived from it
     table.parquet        the private table (a simulated node; a deployed one reads its own source)
-    spine.safetensors    alignment: own rows, slots, enough views
+    spine.safetensors    own rows, slots, enough views, only where alignment is simulated
     journal.jsonl        what was sent and refused, written before it happens
-    run/                 state of the current run, committed once a round
+    run/                 state of the current run, its alignment first, committed once a round
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class NodeConfig:
     """node.json: public facts about a node.
 
     ``secrets`` is "simulated" or "own"; ``keys`` is the folder of secret.key and journal.jsonl where it is not the
-    home itself, so that keys and journal outlive a run. ``profile`` is this node's own choice of fps1 profile: the
-    coordinator cannot switch masking off.
+    home itself, so that keys and journal outlive a run. ``profile`` and ``align`` are this node's own choices: the
+    coordinator can neither switch masking off nor have ids compared in another way.
     """
 
     party: str
@@ -49,6 +49,7 @@ class NodeConfig:
     categorical: tuple[str, ...] = ()
     keys: str = ""
     profile: str = "strict"
+    align: str = "psi"
 
 
 class NodeHome:

@@ -6,7 +6,9 @@ import hashlib
 import logging
 import traceback
 from collections.abc import Callable
+from typing import TypeVar
 
+from fedprofile.alignment.letters import SpineFact
 from fedprofile.errors import (
     FedprofileError,
     LocalProtocolError,
@@ -16,12 +18,13 @@ from fedprofile.errors import (
     TrainingDiverged,
 )
 from fedprofile.messages import Envelope
+from fedprofile.node.aligning import Aligning, PartnerAligning
 from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
 from fedprofile.node.policy import check_plan, read_policy, read_roster
 from fedprofile.node.recompute import check_counts
 from fedprofile.node.rounds import answer_round, tensors
-from fedprofile.node.run import NodeRun, read_spine
+from fedprofile.node.run import NodeRun
 from fedprofile.node.session import SessionKeeper
 from fedprofile.privacy.sealing import unseal
 from fedprofile.secagg.identity import Identity, verify
@@ -30,6 +33,7 @@ from fedprofile.secagg.wire import ZERO_HASH
 from fedprofile.types import RunPlan
 
 log = logging.getLogger(__name__)
+A = TypeVar("A", bound=Aligning)
 
 SIGNED_RELEASE = "label-release"
 _SIGNATURE = 64
@@ -53,6 +57,9 @@ class Node:
             "setup": self._set_up,
             "key-bundle": self._key_bundle,
             "open-bundle": self._open_bundle,
+            "align": self._align,
+            "align-match": self._align_match,
+            "align-store": self._align_store,
             "release": self._store_release,
             "bins": self._store_bins,
             "round": self._round,
@@ -105,9 +112,9 @@ class Node:
         return Envelope("identity", {"party": self.me})
 
     def _approve(self, envelope: Envelope) -> Envelope:
-        """Check the plan against the pinned roster, the alignment and the node's own policy; sign its hash."""
+        """Check the plan against the pinned roster and the node's own policy; sign its hash."""
         plan = RunPlan.from_json(str(envelope.body["plan"]).encode())
-        check_plan(plan, self.roster, self.policy, read_spine(self.home).hash)
+        check_plan(plan, self.roster, self.policy, self.home.config.align)
         if envelope.body.get("profile") != self.home.config.profile:
             raise PolicyRefusal("profile_mismatch", "this node's own configuration names another profile")
         if plan.recompute and self.home.config.profile == "none":
@@ -135,6 +142,34 @@ class Node:
         if reply is None:
             raise RemoteProtocolError("bad_order", "this message has no answer")
         return reply
+
+    def _align(self, _: Envelope) -> Envelope:
+        return Envelope("points", parts=(self._aligning(PartnerAligning).points(),))
+
+    def _align_match(self, envelope: Envelope) -> Envelope:
+        if len(envelope.parts) != 2:
+            raise RemoteProtocolError("bad_envelope", "an answer comes with the spine's signature")
+        signature, sealed = envelope.parts
+        claims = self._aligning(PartnerAligning).match(self._fact(envelope, signature), sealed)
+        return Envelope("claims", parts=(claims,))
+
+    def _align_store(self, envelope: Envelope) -> Envelope:
+        """The end of an alignment; one that is simulated has nothing before it, and the spine's signature here."""
+        aligning, part = self._aligning(PartnerAligning), only_part(envelope)
+        if self.home.config.align == "simulated":
+            aligning.store_simulated(self._fact(envelope, part))
+        else:
+            aligning.store(part)
+        self._run = None
+        return Envelope("aligned")
+
+    def _aligning(self, side: type[A]) -> A:
+        held = self.home, self.identity, self.roster, self.policy, self.journal
+        return side(*held, self.run.plan, self.keeper.current)
+
+    def _fact(self, envelope: Envelope, signature: bytes) -> SpineFact:
+        owner = self.roster.party(self.roster.label_owner)
+        return SpineFact.verified(envelope.body, signature, self.run.plan.hash, owner)
 
     def _store_release(self, envelope: Envelope) -> Envelope:
         """Open the labels sealed to this node; the label owner's signature says who sealed them."""

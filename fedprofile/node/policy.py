@@ -18,12 +18,15 @@ def read_policy(home: NodeHome) -> Policy:
     return Policy.from_json(json.loads((home.path / "policy.json").read_text()))
 
 
-def check_plan(plan: RunPlan, pinned: Roster, policy: Policy, spine_hash: bytes) -> None:
-    """Raises PolicyRefusal for a plan outside this node's limits, RemoteProtocolError for one that is not about it."""
+def check_plan(plan: RunPlan, pinned: Roster, policy: Policy, align: str) -> None:
+    """``align`` is the node's own choice of how ids are compared.
+
+    Raises PolicyRefusal for a plan outside this node's limits, RemoteProtocolError for one that is not about it.
+    """
     if plan.roster_hash != pinned.hash:
         raise RemoteProtocolError("wrong_roster", "the plan names another roster than the pinned one")
-    if plan.spine_hash != spine_hash:
-        raise RemoteProtocolError("wrong_spine", "the plan names another alignment")
+    if plan.align != align:
+        raise PolicyRefusal("align_mismatch", "this node's own configuration compares ids in another way")
     if plan.policy_hash != policy.hash:
         raise PolicyRefusal("wrong_policy", "the plan was made under other limits than this node's")
     unknown = [t.name for t in plan.tasks if policy.tasks and t.name not in policy.tasks]

@@ -132,7 +132,7 @@ def _sum(run: NodeRun, basis: Basis, kind: Kind, uploads: Sequence[bytes]) -> di
     attempt, h = basis.sums[kind]
     due = planned(run, kind, basis.t)
     id = RoundId(run.plan.run_id, kind, due.scope, basis.t, attempt)
-    terms = Terms(id, h, due.cohort, due.layout, run.plan.spine_hash, run.plan.hash)
+    terms = Terms(id, h, due.cohort, due.layout, run.alignment.hash, run.plan.hash)
     return recompute(run.roster, terms, uploads)
 
 

@@ -47,7 +47,7 @@ def answer_round(run: NodeRun, session: ClientSession, parts: tuple[bytes, ...])
 
 def _verified(run: NodeRun, session: ClientSession, part: bytes) -> Round:
     request = session.verify_round(part)
-    if (request.spine_hash, request.bundle_hash) != (run.plan.spine_hash, run.plan.hash):
+    if (request.spine_hash, request.bundle_hash) != (run.alignment.hash, run.plan.hash):
         raise RemoteProtocolError("wrong_spine", "the round is bound to another alignment or plan")
     return request
 

@@ -16,10 +16,11 @@ from fedprofile.models.features import FeatureMap, fit_features
 from fedprofile.models.grid import features_from_counts, grid_counts
 from fedprofile.models.layout import encoder_shapes, initial_weights, shared_shapes
 from fedprofile.models.learner import LocalLearner
-from fedprofile.node.home import Arrays, NodeHome
+from fedprofile.node.home import NodeHome
 from fedprofile.node.randomness import ByteSource, keystream_source
 from fedprofile.node.scoring import place, weigh
 from fedprofile.node.source import read_permitted
+from fedprofile.node.spine import read_spine
 from fedprofile.node.training import LocalTraining
 from fedprofile.privacy.randomised_response import flip_matrix
 from fedprofile.privacy.sealing import LabelRelease
@@ -46,10 +47,15 @@ class NodeRun:
         return read_permitted(
             self.home.path / "table.parquet",
             frozenset(config.categorical),
-            read_spine(self.home),
+            self.alignment,
             permit_named(config.consent),
             "training",
         )
+
+    @cached_property
+    def alignment(self) -> Spine:
+        """What the run's alignment gave, before any use is asked for. Raises RemoteProtocolError("no_spine")."""
+        return read_spine(self.home)
 
     @property
     def spine(self) -> Spine:
@@ -86,7 +92,7 @@ class NodeRun:
 
     def released(self) -> tuple[dict[str, npt.NDArray[np.int64]], npt.NDArray[np.bool_]]:
         """Labels by table row (m,), MISSING_LABEL elsewhere, and which rows are training rows."""
-        row_of = np.full(self.plan.spine_size, -1, dtype=np.int64)
+        row_of = np.full(self.alignment.size, -1, dtype=np.int64)
         row_of[self.spine.slots] = np.arange(len(self.spine.slots))
         rows = row_of[self._release.slots]
         labels = {}
@@ -180,7 +186,7 @@ class NodeRun:
         """Integers of the weighed scores (size, C), given the mean gains that a masked sum opened."""
         self.home.write("means.json", canonical(means))
         placed = self.placed_scores()
-        layout = score_layout(self.plan.spine_size, placed.shape[1])
+        layout = score_layout(self.alignment.size, placed.shape[1])
         return quantise({SCORES: placed}, layout, self.dither("scores"))
 
     def placed_scores(self) -> npt.NDArray[np.float64]:
@@ -203,25 +209,3 @@ class NodeRun:
         if share == 0:
             return np.zeros_like(train)
         return train & (uniform(self.table.ids, self.home.derive("view-dropout").hex()) < share)
-
-
-def read_spine(home: NodeHome) -> Spine:
-    """The node's alignment as stored in its home."""
-    from safetensors import safe_open
-
-    with safe_open(home.path / "spine.safetensors", framework="np") as file:
-        meta = file.metadata()
-        return Spine(
-            int(meta["size"]),
-            file.get_tensor("rows"),
-            file.get_tensor("slots"),
-            file.get_tensor("enough").astype(np.bool_),
-            bytes.fromhex(meta["hash"]),
-        )
-
-
-def write_spine(home: NodeHome, spine: Spine) -> None:
-    from safetensors.numpy import save_file
-
-    arrays: Arrays = {"rows": spine.rows, "slots": spine.slots, "enough": spine.enough.astype(np.uint8)}
-    save_file(arrays, home.path / "spine.safetensors", metadata={"size": str(spine.size), "hash": spine.hash.hex()})

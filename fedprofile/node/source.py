@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from fedprofile.governance.permits import Permit, Use
 from fedprofile.types import Spine, Table
@@ -24,6 +25,15 @@ def write_table(table: Table, path: Path) -> None:
         else:
             columns[name] = pl.Series(values, dtype=pl.Float64, nan_to_null=True)
     pl.DataFrame(columns).write_parquet(path)
+
+
+def read_ids(path: Path, permit: Permit) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.str_]]:
+    """Positions (n,) and ids (n,) of the rows that ``permit`` allows to be aligned now; no other column is read."""
+    import polars as pl
+
+    ids = np.array(pl.read_parquet(path, columns=[_ID])[_ID].to_list(), dtype=np.str_)
+    rows = np.flatnonzero(permit.allowed(ids, "alignment", datetime.now(UTC)))
+    return rows, ids[rows]
 
 
 def read_permitted(

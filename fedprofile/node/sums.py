@@ -53,7 +53,7 @@ def planned(run: NodeRun, kind: Kind, t: int) -> Planned:
     if kind == "update":
         return Planned("", everyone, update_layout(shared_tensors(run), learning, plan.tasks, t, len(everyone)))
     if kind == "score":
-        return Planned("", everyone, score_layout(plan.spine_size, sum(task.outputs for task in plan.tasks)))
+        return Planned("", everyone, score_layout(run.alignment.size, sum(task.outputs for task in plan.tasks)))
     if t == 0:
         return Planned(run.role, inside, counts_layout(plan.schemas[run.role], len(inside)))
     return Planned("", everyone, gain_layout(plan.tasks))

@@ -1,4 +1,4 @@
-"""A label release, sealed to one partner (HPKE, RFC 9180: X25519, HKDF-SHA256, AES-256-GCM).
+"""Sealing to one node (HPKE, RFC 9180: X25519, HKDF-SHA256, AES-256-GCM), and the label release that is sealed.
 
 The payload is ``slots`` (uint32, little-endian) then one signed byte a task and customer (-1 = missing),
 behind a canonical JSON head. HPKE alone does not say who sealed, so the label owner signs the sealed bytes.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from fedprofile.errors import RemoteProtocolError
 from fedprofile.types import Task, canonical, digest
 
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+Sealed = Literal["release", "alignment"]
+_DOMAINS: dict[Sealed, str] = {"release": "label-release", "alignment": "alignment-letter"}
 SEAL_OVERHEAD = 32 + 16
 """Bytes that sealing adds: the encapsulated key and the tag."""
 
@@ -63,18 +66,18 @@ class LabelRelease:
         return LabelRelease(slots, {t.name: c for t, c in zip(tasks, columns, strict=True)}, priors, eps)
 
 
-def _info(plan_hash: bytes, party: str) -> bytes:
-    return digest("label-release/1", plan_hash, party.encode())
+def _info(what: Sealed, plan_hash: bytes, party: str) -> bytes:
+    return digest(f"{_DOMAINS[what]}/1", plan_hash, party.encode())
 
 
-def seal(release: bytes, recipient_pk: bytes, plan_hash: bytes, party: str) -> bytes:
-    """Encrypt to ``party``'s raw X25519 key, bound to this run's plan and to the party's name."""
-    return _SUITE.encrypt(release, X25519PublicKey.from_public_bytes(recipient_pk), info=_info(plan_hash, party))
+def seal(plain: bytes, recipient_pk: bytes, plan_hash: bytes, party: str, what: Sealed = "release") -> bytes:
+    """Encrypt to ``party``'s raw X25519 key, bound to this run's plan, the party's name and what it is."""
+    return _SUITE.encrypt(plain, X25519PublicKey.from_public_bytes(recipient_pk), info=_info(what, plan_hash, party))
 
 
-def unseal(sealed: bytes, key: X25519PrivateKey, plan_hash: bytes, party: str) -> bytes:
-    """Raises RemoteProtocolError("bad_release") when the bytes were sealed to another party, run or key."""
+def unseal(sealed: bytes, key: X25519PrivateKey, plan_hash: bytes, party: str, what: Sealed = "release") -> bytes:
+    """Raises RemoteProtocolError (bad_release, bad_alignment): sealed to another party, run or key, or as other."""
     try:
-        return _SUITE.decrypt(sealed, key, info=_info(plan_hash, party))
+        return _SUITE.decrypt(sealed, key, info=_info(what, plan_hash, party))
     except (InvalidTag, ValueError):
-        raise RemoteProtocolError("bad_release", "the sealed labels do not open with this node's key") from None
+        raise RemoteProtocolError(f"bad_{what}", "what was sealed does not open with this node's key") from None

@@ -1,4 +1,4 @@
-"""The fixed identifiers of everything that fps1 refuses. Only the code crosses the wire, never the text."""
+"""The fixed identifiers of everything that a node refuses. Only the code crosses the wire, never the text."""
 
 from __future__ import annotations
 
@@ -92,6 +92,21 @@ CODES: dict[str, str] = {
     "no_model": _ASK,
     "bad_sum": _ASK,
     "no_scores": "Weigh the nodes first.",
+    # alignment
+    "bad_letter": _ASK,
+    "wrong_letter": _ASK,
+    "letter_changed": "A partner asks and claims once a run; a retry repeats the same letter.",
+    "bad_size": _ASK,
+    "bad_alignment": _ASK,
+    "wrong_party": "The letter was written by another party, or for another one.",
+    "off_curve": "The other side sent what is no point of P-256.",
+    "duplicate_points": "Every customer may be asked about once.",
+    "too_many_points": "Raise align.max_points if the label owner agrees to answer for so many customers.",
+    "align_mismatch": "Name the same align mode at the coordinator and at every node.",
+    "no_spine": "Align first.",
+    "bad_spine": "The label owner's signature says who made the spine; nobody else's counts.",
+    "spine_changed": "A run has one spine; start a new run.",
+    # recomputed sums
     "not_recomputed": "Ask who runs the coordinator: it sent something else than what the nodes summed.",
 }
 

@@ -40,6 +40,7 @@ def stricter(own: Policy, common: Policy) -> Policy:
         max_uploads=min(own.max_uploads, common.max_uploads),
         max_uploads_day=min(own.max_uploads_day, common.max_uploads_day),
         max_openings=min(own.max_openings, common.max_openings),
+        max_points=min(own.max_points, common.max_points),
         clip=min(own.clip, common.clip),
         rings=tuple(r for r in own.rings if r in common.rings),
         recompute=own.recompute or common.recompute,

@@ -68,8 +68,8 @@ def compute(
 
 
 def cache_key(config: Config, federation: Federation, plan: RunPlan) -> list[object]:
-    """Data, split, seed, and the spine: rows are cached in its order, which another draw of secrets changes."""
-    return [federation.digest.hex(), config.data.fold, plan.seed, plan.spine_hash.hex()]
+    """Data, split and seed: rows are kept in the order of the ids' hashes, whatever the secrets of a run."""
+    return [federation.digest.hex(), config.data.fold, plan.seed]
 
 
 def _one_thread() -> None:
@@ -123,7 +123,7 @@ def _members_alone(runs: list[NodeRun], plan: RunPlan) -> Sums:
             learner.judge(t)
         log_odds[run.me], gains[run.me] = alone.judge_scores(learner)
     means = {t.name: float(np.mean([g[t.name] for g in gains.values()])) for t in plan.tasks}
-    total = np.zeros((plan.spine_size, sum(t.outputs for t in plan.tasks)))
+    total = np.zeros((runs[0].alignment.size, sum(t.outputs for t in plan.tasks)))
     for run in runs:
         if not run.is_owner:
             total += place(weigh(log_odds[run.me], gains[run.me], means, plan.tasks), run.spine)

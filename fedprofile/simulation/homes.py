@@ -9,10 +9,10 @@ from pathlib import Path
 
 from fedprofile.coordinator.job import Job
 from fedprofile.data.federation import Federation
-from fedprofile.label_owner.home import Membership, write_owner
+from fedprofile.label_owner.home import Membership, write_owner, write_simulated_membership
 from fedprofile.node.home import NodeConfig, NodeHome, own_secret
-from fedprofile.node.run import write_spine
 from fedprofile.node.source import write_table
+from fedprofile.node.spine import write_simulated_spine
 from fedprofile.secagg.identity import Identity, sign_roster
 from fedprofile.simulation.nodes import Alignment, SimulatedNode
 from fedprofile.types import Party, Policy, Roster
@@ -45,10 +45,10 @@ def make_homes(
     root: Path,
     federation: Federation,
     nodes: list[SimulatedNode],
-    alignment: Alignment,
     secrets: str,
     consent: str,
     profile: str = "strict",
+    align: str = "psi",
 ) -> dict[str, NodeHome]:
     """One home a node under ``root``; real keys and journals lie under the folder ``secrets`` and outlive the run."""
     homes = {}
@@ -61,18 +61,25 @@ def make_homes(
             consent=consent,
             categorical=tuple(sorted(node.table.categorical)),
             profile=profile,
+            align=align,
             keys="" if is_simulated(secrets) else str(Path(secrets).resolve() / node.id),
         )
         home = NodeHome.create(root / node.id, config, node_secret(federation, secrets, node.id))
         write_table(node.table, home.path / "table.parquet")
-        write_spine(home, alignment.spines[node.id])
         homes[node.id] = home
     return homes
 
 
-def give_labels(home: NodeHome, federation: Federation, alignment: Alignment, fold: int) -> None:
-    """The label owner's own files: true labels, the split, and which partner knows whom."""
-    write_owner(home.path, federation.labels, Membership(alignment.known), fold)
+def give_labels(home: NodeHome, federation: Federation, fold: int) -> None:
+    """The label owner's own file: true labels and the split."""
+    write_owner(home.path, federation.labels, fold)
+
+
+def give_alignment(homes: dict[str, NodeHome], label_owner: str, alignment: Alignment) -> None:
+    """Only for ``align=simulated``: every node's spine, and for the label owner which partner knows whom."""
+    for party, home in homes.items():
+        write_simulated_spine(home, alignment.spines[party])
+    write_simulated_membership(homes[label_owner], Membership(alignment.known))
 
 
 def make_roster(homes: dict[str, NodeHome], label_owner: str) -> Roster:

@@ -23,7 +23,16 @@ from fedprofile.data.sources import open_source
 from fedprofile.errors import FedprofileError, UsageError
 from fedprofile.node.home import NodeHome
 from fedprofile.secagg.setup_messages import Profile
-from fedprofile.simulation.homes import give_labels, is_simulated, make_homes, make_roster, pin, spine_secret, write_job
+from fedprofile.simulation.homes import (
+    give_alignment,
+    give_labels,
+    is_simulated,
+    make_homes,
+    make_roster,
+    pin,
+    spine_secret,
+    write_job,
+)
 from fedprofile.simulation.nodes import align, deal
 from fedprofile.simulation.plan import check_federation, make_learning, make_plan, make_policy, views_needed
 from fedprofile.simulation.tracked import Tracked, open_sweep, tracked
@@ -135,13 +144,15 @@ class _Training:
         if not self.resumed:
             self.held.enter_context(hold(self.run_dir))
         (self.run_dir / _DATA).write_text(json.dumps({"digest": self.federation.digest.hex()}))
-        modes = (secrets, self.config.federation.consent, self.config.secure.profile)
-        self.homes = make_homes(self.run_dir / "nodes", self.federation, self.nodes, alignment, *modes)
-        give_labels(self.homes[self.federation.label_owner], self.federation, alignment, self.config.data.fold)
+        modes = (secrets, self.config.federation.consent, self.config.secure.profile, self.config.align.mode)
+        self.homes = make_homes(self.run_dir / "nodes", self.federation, self.nodes, *modes)
+        give_labels(self.homes[self.federation.label_owner], self.federation, self.config.data.fold)
+        if self.config.align.mode == "simulated":
+            give_alignment(self.homes, self.federation.label_owner, alignment)
         self.roster = make_roster(self.homes, self.federation.label_owner)
         pin(self.homes, self.roster, policy)
         run_id = None if is_simulated(secrets) else os.urandom(32)
-        self.plan = make_plan(self.config, self.federation, self.nodes, alignment, self.roster, policy, run_id)
+        self.plan = make_plan(self.config, self.federation, self.nodes, self.roster, policy, run_id)
         profile: Profile = "none" if self.config.secure.profile == "none" else "strict"
         write_job(self.job_dir, Job(self.plan, self.roster, policy, profile))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fedprofile.alignment.hashing import member_of, uniform
+from fedprofile.alignment.hashing import member_of, row_order, uniform
 from fedprofile.data.federation import Federation
 from fedprofile.types import Spine, Table, digest
 
@@ -41,7 +41,10 @@ def deal(federation: Federation, members: int, overlap: float) -> list[Simulated
 
 @dataclass(frozen=True)
 class Alignment:
-    """What ``align=simulated`` builds in place of private set intersection; no id leaves this object."""
+    """What ``align=simulated`` takes in place of private set intersection, and what every simulation checks first.
+
+    No id leaves this object.
+    """
 
     spines: Mapping[str, Spine]
     known: Mapping[str, npt.NDArray[np.bool_]] = field(repr=False)
@@ -50,7 +53,7 @@ class Alignment:
 
 
 def align(nodes: list[SimulatedNode], secret: bytes, views: int) -> Alignment:
-    """Slots are the label owner's customers in the order of their pseudonyms HMAC(secret, id).
+    """Slots are the label owner's customers in the order of their pseudonyms H(secret, id).
 
     ``known[party]`` (size,) says which slots a partner knows; a slot is ``enough`` when at least ``views`` do.
     """
@@ -63,14 +66,14 @@ def align(nodes: list[SimulatedNode], secret: bytes, views: int) -> Alignment:
     positions, known = {}, {}
     for node in nodes:
         found = [(row, slot_of[str(i)]) for row, i in enumerate(node.table.ids) if str(i) in slot_of]
-        found.sort(key=lambda pair: pair[1])
-        positions[node.id] = np.array(found, dtype=np.int64).reshape(-1, 2)
+        pairs = np.array(found, dtype=np.int64).reshape(-1, 2)
+        positions[node.id] = pairs[row_order(node.table.ids[pairs[:, 0]])]
         known[node.id] = np.zeros(size, dtype=np.bool_)
         known[node.id][positions[node.id][:, 1]] = True
     partners = [node.id for node in nodes[1:]]
     enough = np.sum([known[p] for p in partners], axis=0) >= views
-    spines = {
-        party: Spine(size, rows, slots, enough[slots], mark)
-        for party, (rows, slots) in ((p, np.ascontiguousarray(pairs.T)) for p, pairs in positions.items())
-    }
+    spines = {}
+    for party, pairs in positions.items():
+        rows, slots = np.ascontiguousarray(pairs.T)
+        spines[party] = Spine(size, rows, slots, enough[slots], mark)
     return Alignment(spines, {p: known[p] for p in partners}, enough, mark)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
 from fedprofile.aggregation import round_clip, shared_roles
 from fedprofile.alignment.hashing import split_bucket
+from fedprofile.alignment.letters import size_class
 from fedprofile.config.schema import Config
 from fedprofile.data.federation import Federation
 from fedprofile.errors import ConfigError
@@ -17,7 +19,7 @@ from fedprofile.label_owner.party import TRAIN_BELOW
 from fedprofile.models.layout import shared_shapes
 from fedprofile.secagg.policy import hidden
 from fedprofile.simulation.nodes import Alignment, SimulatedNode
-from fedprofile.types import LearningPlan, Party, Policy, Roster, RunPlan
+from fedprofile.types import Align, LearningPlan, Party, Policy, Roster, RunPlan
 
 MANY_ROWS = 12_000
 RECOMPUTING_NODES = 16
@@ -38,6 +40,7 @@ def make_policy(config: Config, federation: Federation, nodes: list[SimulatedNod
         tasks=tuple(t.name for t in federation.tasks),
         max_uploads=config.secure.max_uploads,
         max_uploads_day=config.secure.max_uploads_day,
+        max_points=config.align.max_points,
         clip=config.secure.clip,
     )
     why_not = why_not_recomputed(config, federation, nodes, policy)
@@ -99,7 +102,6 @@ def make_plan(
     config: Config,
     federation: Federation,
     nodes: list[SimulatedNode],
-    alignment: Alignment,
     roster: Roster,
     policy: Policy,
     run_id: bytes | None,
@@ -118,8 +120,7 @@ def make_plan(
         label_eps=config.privacy.label_eps,
         min_views=views_needed(config),
         schemas={role: tables[role].schema for role in shared},
-        spine_size=len(federation.tables[federation.label_owner]),
-        spine_hash=alignment.hash,
+        align=cast(Align, config.align.mode),
         min_release=config.privacy.min_release,
         recompute=policy.recompute,
     )
@@ -163,6 +164,13 @@ def check_federation(config: Config, federation: Federation, nodes: list[Simulat
             f"{config.secure.min_hidden} are asked for: with two parties a sum hides nothing",
             "Add a party, or state with secure.min_hidden=1 fusion.min_views=1 that one partner's scores are opened.",
         )
+    for node in nodes[1:]:
+        if config.align.mode != "simulated" and size_class(len(node.table)) > config.align.max_points:
+            raise ConfigError(
+                "align.max_points",
+                f"node {node.id!r} would ask about {size_class(len(node.table))} customers, padding included",
+                "Raise it; it bounds what one partner can find out by asking.",
+            )
     owner = nodes[0].table
     train = {str(i) for i in owner.ids[split_bucket(owner.ids, config.data.fold) < TRAIN_BELOW]}
     for node in nodes[1:]:

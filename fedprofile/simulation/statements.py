@@ -110,10 +110,23 @@ def _modes(config: Config, plan: RunPlan) -> dict[str, Any]:
     }
 
 
+ALIGNMENT = {
+    "psi": "Alignment was private set intersection (align=psi, P-256): the label owner learnt which partner knows "
+    "which of its customers and about how many each partner has; each partner learnt which of its own customers the "
+    "label owner has, whether enough other partners know them, and about how many customers the label owner has; the "
+    "coordinator learnt these sizes, rounded up by at most an eighth. No id left a node.",
+    "plain": "Alignment was plain (align=plain): each partner sent the label owner a hash of every id that it holds, "
+    "sealed on the way; the label owner could try ids against them and so find customers that are not its own.",
+    "simulated": "Alignment was simulated: the spine was built in one process that saw all ids; no id crossed the "
+    "wire.",
+}
+"""What ``align`` told whom."""
+
+
 def statements(config: Config, plan: RunPlan) -> list[str]:
     """What a reader would otherwise have to know."""
     said = [
-        "Alignment was simulated: the spine was built in one process that saw all ids; no id crossed the wire.",
+        ALIGNMENT[config.align.mode],
         "Consent was simulated: every customer was taken to consent.",
         "The partners were simulated on one machine; pooled models, partners not federated and the gain by partner "
         "exist only in simulation.",

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedprofile.alignment.hashing import cross_fit_fold, member_of, split_bucket, uniform
+from fedprofile.alignment.hashing import cross_fit_fold, member_of, row_order, split_bucket, uniform
 
 MANY = np.array([f"C{i:05d}" for i in range(10_000)])
 FEW = st.lists(st.text(min_size=1, max_size=8).filter(lambda s: "\0" not in s), min_size=1, unique=True, max_size=20)
@@ -47,6 +47,15 @@ def test_members_are_even_and_differ_by_role():
     assert (tax == shop).mean() == pytest.approx(1 / 3, abs=0.02)
 
 
+@given(FEW, st.randoms())
+def test_rows_are_ordered_by_a_public_hash_however_they_are_stored(ids, random):
+    shuffled = np.array(random.sample(ids, len(ids)))
+    ids = np.array(ids)
+    assert ids[row_order(ids)].tolist() == shuffled[row_order(shuffled)].tolist()
+    expected = sorted(ids.tolist(), key=lambda i: hashlib.sha256(b"fedprofile/row/1" + i.encode()).digest())
+    assert ids[row_order(ids)].tolist() == expected
+
+
 def test_no_customers_is_no_error():
     none = np.array([], dtype=np.str_)
-    assert len(split_bucket(none)) == len(cross_fit_fold(none, 3)) == 0
+    assert len(split_bucket(none)) == len(cross_fit_fold(none, 3)) == len(row_order(none)) == 0

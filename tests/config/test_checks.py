@@ -63,7 +63,7 @@ def test_a_range_takes_its_closed_ends_and_refuses_beyond(key):
         ({"secure__profile": "none", "secure__verify": "recompute"}, "secure.verify", "plain update"),
         ({"model__encoder": "mpl"}, "model.encoder", "'mlp'"),
         ({"model__head": "softmax"}, "model.head", "continuation_ratio"),
-        ({"align__mode": "psi"}, "align.mode", "not built yet"),
+        ({"align__mode": "pis"}, "align.mode", "'psi'"),
         ({"privacy__mechanism": "dp"}, "privacy.mechanism", "not built yet"),
         ({"federation__consent": "ledger"}, "federation.consent", "not built yet"),
         ({"federation__secrets": "simulatd"}, "federation.secrets", "directory"),

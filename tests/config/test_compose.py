@@ -86,7 +86,7 @@ MISTAKES = [
     ("hydra.foo=1", "hydra.foo", "--cfg hydra"),
     ("data=nhane", "data", "nhanes"),
     ("experiment=quik", "experiment", "quick"),
-    ("align=psi", "align", "simulated"),
+    ("align=pis", "align", "psi"),
     ("+experiment=quick", "experiment", "Drop the +"),
     ("~data.root", "data.root", "cannot be deleted"),
     ("learning=null", "learning", "name of an option"),

@@ -23,9 +23,9 @@ TINY = ("learning.rounds=1", "learning.steps=1", "model.hidden=8", "model.profil
         "fusion.parts=[linear]", "baselines.bootstrap=5")  # fmt: skip
 FOLDER = ("data=folder", "data.root={root}")
 RUNS = {
-    "folder": (*FOLDER, "model=tabm", "secure=none", "baselines=all", "tracking=mlflow"),
+    "folder": (*FOLDER, "align=plain", "model=tabm", "secure=none", "baselines=all", "tracking=mlflow"),
     "quick": ("experiment=quick",),
-    "members4": ("experiment=members4", "baselines=none", "tracking=none"),
+    "members4": ("experiment=members4", "align=simulated", "baselines=none", "tracking=none"),
     "overlap40": (*FOLDER, "experiment=overlap40", "baselines=none", "tracking=none"),
 }
 COMPOSED_ONLY = {"federation/ray", "train"}

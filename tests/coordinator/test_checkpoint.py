@@ -4,7 +4,7 @@ import pytest
 from fedprofile.coordinator.checkpoint import Checkpoint, CheckpointStore
 
 FULL = Checkpoint(
-    t=3, setups=2, released=True,
+    t=3, setups=2, released=True, spine_size=640, spine_hash="ab" * 32,
     shared={"trunk.z": np.arange(6, dtype=np.float32).reshape(2, 3), "trunk.a": np.array(1.5, np.float32)},
     encoders={"tax": {"encoder.z/w": np.ones((1, 2), np.float32), "encoder.a": np.zeros(2, np.float32)}},
     counts={"tax": {"z/income": np.arange(3.0), "a": np.ones(3)}},

@@ -68,11 +68,21 @@ def test_every_opening_says_what_it_hid(roles):
 def test_progress_is_stage_round_and_loss_alone(world):
     seen, rounds = [], []
     world.drive(world.exchange(Watch(seen.append, lambda t, values: rounds.append((t, sorted(values))))))
-    assert list(dict.fromkeys(p.stage for p in seen)) == ["approve", "keys", "release", "rounds", "weights", "scores"]
+    assert list(dict.fromkeys(p.stage for p in seen)) == [
+        "approve",
+        "keys",
+        "align",
+        "release",
+        "rounds",
+        "weights",
+        "scores",
+    ]
     assert rounds == [(t, ["loss.invest", "loss.tier", "nodes", "rows", "saturated"]) for t in (1, 2)]
 
 
-@pytest.mark.parametrize("type_", ["plan", "setup", "release", "round", "finish"])
+@pytest.mark.parametrize(
+    "type_", ["plan", "setup", "align", "align-match", "align-store", "release", "round", "finish"]
+)
 def test_a_nodes_error_stops_the_run_and_names_the_node(world, type_):
     reply = Envelope("error", {"code": "internal_error"})
     with pytest.raises(NodeFailed) as error:
@@ -95,7 +105,8 @@ def test_a_node_that_does_not_answer_is_named(world):
     assert (error.value.node, error.value.code) == ("tax", "no_answer")
 
 
-@pytest.mark.parametrize(("type_", "party"), [("setup", "tax"), ("round", "tax"), ("release-request", "bank")])
+@pytest.mark.parametrize(("type_", "party"), [("setup", "tax"), ("align", "tax"), ("align-spine", "bank"), ("align-match", "tax"), ("align-views", "bank"),
+                                             ("round", "tax"), ("release-request", "bank")])  # fmt: skip
 @pytest.mark.parametrize("wrong", ["another type", "no parts"])
 def test_a_wrong_reply_names_the_node(world, type_, party, wrong):
     reply = Envelope("ready" if wrong == "another type" else REPLY_TO[type_])
@@ -120,7 +131,12 @@ def test_nodes_restarted_before_every_later_message_go_on_bit_by_bit(world, fini
     _, expected = finished
 
     def via(party, request):
-        late = Envelope.decode(request).type in ("release", "round", "score-sum", "finish")
+        late = Envelope.decode(request).type.startswith("align") or Envelope.decode(request).type in (
+            "release",
+            "round",
+            "score-sum",
+            "finish",
+        )
         return (world.restart(party) if late else world.node(party)).handle(request)
 
     outcome = world.drive(via=via)
@@ -132,7 +148,20 @@ def test_nodes_restarted_before_every_later_message_go_on_bit_by_bit(world, fini
 
 @pytest.mark.parametrize(
     "stop",
-    [("release", 1), ("round", 1), ("round", 2), ("round", 3), ("round", 4), ("score-sum", 1), ("finish", 1)],
+    [
+        ("align", 1),
+        ("align-spine", 1),
+        ("align-match", 1),
+        ("align-views", 1),
+        ("align-store", 1),
+        ("release", 1),
+        ("round", 1),
+        ("round", 2),
+        ("round", 3),
+        ("round", 4),
+        ("score-sum", 1),
+        ("finish", 1),
+    ],
     ids=str,
 )
 def test_a_run_stopped_anywhere_goes_on_to_the_same_model(world, finished, stop):

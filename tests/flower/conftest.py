@@ -11,7 +11,7 @@ import pytest
 from fedprofile.config.compose import compose
 from fedprofile.coordinator.job import Job
 from fedprofile.data.example import example
-from fedprofile.simulation.homes import give_labels, make_homes, make_roster, pin, write_job
+from fedprofile.simulation.homes import give_alignment, give_labels, make_homes, make_roster, pin, write_job
 from fedprofile.simulation.nodes import SimulatedNode, align, deal
 from fedprofile.simulation.plan import check_federation, make_plan, make_policy, views_needed
 
@@ -42,12 +42,14 @@ def small_federation(root: Path, *settings: str) -> Federated:
     nodes = [*shops, SimulatedNode("tax", "tax", federation.tables["tax"])]
     alignment = align(nodes, federation.digest, views_needed(config))
     check_federation(config, federation, nodes, alignment)
-    modes = ("simulated", "simulated", config.secure.profile)
-    homes = make_homes(root / "nodes", federation, nodes, alignment, *modes)
-    give_labels(homes["bank"], federation, alignment, config.data.fold)
+    modes = ("simulated", "simulated", config.secure.profile, config.align.mode)
+    homes = make_homes(root / "nodes", federation, nodes, *modes)
+    give_labels(homes["bank"], federation, config.data.fold)
+    if config.align.mode == "simulated":
+        give_alignment(homes, "bank", alignment)
     roster, policy = make_roster(homes, "bank"), make_policy(config, federation, nodes)
     pin(homes, roster, policy)
-    plan = make_plan(config, federation, nodes, alignment, roster, policy, None)
+    plan = make_plan(config, federation, nodes, roster, policy, None)
     job = Job(plan, roster, policy, config.secure.profile)
     write_job(root / "job", job)
     return Federated(job, root / "job", {party: home.path for party, home in homes.items()})

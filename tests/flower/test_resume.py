@@ -13,6 +13,11 @@ COUNT, NODES = 3, 5  # uploads of the bins' sum, nodes
 DEATHS = {
     "keys half agreed": ("key-ad", 3),
     "keys agreed by some": ("ready", 2),
+    "points half sent": ("points", 2),
+    "spine made": ("spine", 1),
+    "customers claimed by some": ("claims", 3),
+    "views told": ("views", 1),
+    "aligned by some": ("aligned", 2),
     "labels sealed": ("labels", 1),
     "bins with some": ("bins-stored", 1),
     "round 1 half sent": ("uploads", COUNT + 2),

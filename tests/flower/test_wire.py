@@ -16,10 +16,13 @@ from flwr.app import ConfigRecord, RecordDict
 from wire_audit import audit
 from wire_secrets import embeddings
 
+from fedprofile.alignment import letters, psi
+from fedprofile.alignment.letters import TYPES
 from fedprofile.flower import client_app, inprocess, server_app
 from fedprofile.flower.inprocess import run_in_process
 from fedprofile.label_owner import party as label_owner
 from fedprofile.messages import Envelope
+from fedprofile.node import aligning
 from fedprofile.node.party import Node
 from fedprofile.secagg.client import ClientSession
 from fedprofile.secagg.encoding import pack, vectors
@@ -74,6 +77,13 @@ class TestWhatIsSent:
         assert (federated.folder / "outcome.json").exists()
         with pytest.raises(AssertionError, match="crossed"):
             audit(captured, federated.job, federated.homes)
+
+    @pytest.mark.parametrize("mode", ["plain", "simulated"])
+    def test_is_accounted_for_however_customers_are_aligned(self, small, tmp_path, mode):
+        federated = small(tmp_path, f"align={mode}")
+        captured = listen(federated)
+        assert (federated.folder / "outcome.json").exists()
+        audit(captured, federated.job, federated.homes)
 
     def test_fails_for_half_a_run(self, run):
         captured, federated, _ = run
@@ -195,6 +205,37 @@ class TestPlantedLeaks:
         monkeypatch.setattr(label_owner, "seal", lambda plain, *_: plain + bytes(48))
         monkeypatch.setattr("fedprofile.node.party.unseal", lambda sealed, *_: sealed[:-48])
         found("(labels|slots) of bank crossed")
+
+    def test_a_letter_of_an_alignment_that_is_not_sealed(self, monkeypatch, found):
+        monkeypatch.setattr(aligning, "seal", lambda plain, *_: plain)
+        monkeypatch.setattr(aligning, "unseal", lambda sealed, *_: sealed)
+        found("another size than a sealed letter")
+
+    @pytest.mark.parametrize("letter", ["points", "answer", "views"])
+    def test_a_letter_of_the_right_size_that_is_not_sealed(self, monkeypatch, found, letter):
+        sealed_as_it_is, unsealed_as_it_is = aligning.seal, aligning.unseal
+        chosen = bytes([TYPES.index(letter)])
+
+        def seal(plain, *words):
+            return plain + bytes(48) if plain[4:5] == chosen else sealed_as_it_is(plain, *words)
+
+        def unseal(sealed, *words):
+            return sealed[:-48] if sealed[:4] == b"fpa1" else unsealed_as_it_is(sealed, *words)
+
+        monkeypatch.setattr(aligning, "seal", seal)
+        monkeypatch.setattr(aligning, "unseal", unseal)
+        found("a blinded id of shop-1 crossed|a pseudonym of bank crossed|whom .* of bank crossed")
+
+    def test_an_unpadded_list(self, monkeypatch, found):
+        """Its length would say how many customers a partner has."""
+        for module in (letters, psi):
+            monkeypatch.setattr(module, "size_class", lambda n: n)
+        found("another size than a sealed letter")
+
+    def test_a_count_of_customers_beside_the_spine(self, monkeypatch, found):
+        count = lambda _, e: replace(e, body=e.body | {"customers": 600})  # noqa: E731
+        self.reply(monkeypatch, "spine", count)
+        found("body of spine")
 
     def test_an_entry_beside_the_envelope(self, monkeypatch, found):
         record = lambda data: RecordDict({"fedprofile": ConfigRecord({"envelope": data, "loss": 0.5})})  # noqa: E731

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import polars as pl
 from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from wire_secrets import check_masked, check_random, check_secrets
@@ -27,11 +28,15 @@ from fedprofile.aggregation import (
     score_layout,
     update_layout,
 )  # fmt: skip
+from fedprofile.alignment.letters import OVERHEAD as LETTER_OVERHEAD
+from fedprofile.alignment.letters import SIGNED_SPINE, LetterType, SpineFact, body_size, size_class
 from fedprofile.coordinator.job import Job
 from fedprofile.messages import MAX_BODY, UPWARD, Envelope
 from fedprofile.models.features import FeatureMap
 from fedprofile.models.layout import encoder_shapes, shared_shapes
+from fedprofile.node.home import NodeHome
 from fedprofile.node.party import SIGNED_RELEASE
+from fedprofile.node.spine import read_spine
 from fedprofile.privacy.sealing import SEAL_OVERHEAD
 from fedprofile.secagg.identity import verify
 from fedprofile.secagg.keys import commitment
@@ -41,7 +46,9 @@ from fedprofile.secagg.wire import SIGNATURE, ZERO_HASH, wire_order
 from fedprofile.types import Layout, RoundId
 
 Captured = Sequence[tuple[str, bytes]]
-CONTROL = {"identity", "ready", "labels-stored", "bins-stored", "opened", "finished"}
+CONTROL = {"identity", "ready", "aligned", "labels-stored", "bins-stored", "opened", "finished"}
+LETTERS: dict[str, LetterType] = {"points": "points", "spine": "answer", "claims": "claims", "views": "views"}
+"""Reply type -> the letters that it carries."""
 FRAME = 512
 """More than Flower's own framing of one message."""
 
@@ -80,7 +87,7 @@ def audit(captured: Captured, job: Job, homes: Mapping[str, Path]) -> None:
     _check_handshake(job, seen)
     check_secrets(b"".join(seen.raw), homes, job)
     for party, sealed in seen.sealed:
-        check_random(sealed, f"labels sealed to {party}")
+        check_random(sealed, f"what was sealed, {party},")
     check_masked(seen.vectors, seen.layouts, homes)
     assert not any(any(True for _ in rest) for rest in scripts.values()), "the run is not whole: replies are missing"
 
@@ -124,6 +131,10 @@ def _script(job: Job, homes: Mapping[str, Path], party: str) -> Iterator[Step]:
     shares = role in plan.schemas
     members = len(roster.members(role))
     yield from map(Step, ("identity", "approval", "key-ad", "key-open", "ready"))
+    if plan.align == "simulated":
+        yield Step("spine" if owner else "aligned")
+    else:
+        yield from map(Step, ("spine", "views") if owner else ("points", "claims", "aligned"))
     yield from map(Step, ("labels", "labels-stored") if owner else ("labels-stored",))
     if shares:
         yield Step("uploads", ((RoundId(plan.run_id, "stats", role, 0), counts_layout(plan.schemas[role], members)),))
@@ -143,15 +154,22 @@ def _script(job: Job, homes: Mapping[str, Path], party: str) -> Iterator[Step]:
         yield Step("opened")
     else:
         id = RoundId(plan.run_id, "score", "", last + 2, opener=roster.label_owner)
-        yield Step("uploads", ((id, score_layout(plan.spine_size, sum(t.outputs for t in plan.tasks))),))
+        yield Step(
+            "uploads", ((id, score_layout(_slots(homes, roster.label_owner), sum(t.outputs for t in plan.tasks))),)
+        )
     yield Step("finished")
 
 
 def _check(party: str, envelope: Envelope, step: Step, job: Job, homes: Mapping[str, Path], seen: Seen) -> None:
     """Body and parts of one reply against its step."""
     bodies = {"identity": {"party": party}, "approval": {"plan": job.plan.hash.hex()}}
+    if envelope.type == "spine" and set(envelope.body) == {"size", "hash"}:
+        bodies["spine"] = _fact(homes, job).to_body()
     assert envelope.body == bodies.get(envelope.type, {}), f"the body of {envelope.type} holds more than it should"
     owed = {"approval": 1, "key-ad": 1, "key-open": 1, "labels": len(homes), "uploads": len(step.sums)}
+    owed |= {"points": 1, "spine": len(homes), "claims": 1, "views": len(homes) - 1}
+    if job.plan.align == "simulated":
+        owed["spine"] = 1
     assert len(envelope.parts) == owed.get(envelope.type, 0), f"{envelope.type} has more or fewer parts than it should"
     key = job.roster.party(party).sign_pk
     if envelope.type == "approval":
@@ -163,6 +181,10 @@ def _check(party: str, envelope: Envelope, step: Step, job: Job, homes: Mapping[
             into[party] = decoded = message.decode(envelope.parts[0], job.roster)
             assert (decoded.party, decoded.run_id) == (party, job.plan.run_id), f"{kind} of another party or run"
             decoded.verify(job.roster)
+    if envelope.type == "spine":
+        verify(key, SIGNED_SPINE, _fact(homes, job).signed_bytes(job.plan.hash), envelope.parts[0])
+    if envelope.type in LETTERS:
+        _check_letters(party, envelope, homes, seen)
     if envelope.type == "labels":
         for to, part in zip(homes, envelope.parts, strict=True):
             plain = (homes[to] / "run" / "release.bin").stat().st_size
@@ -170,15 +192,41 @@ def _check(party: str, envelope: Envelope, step: Step, job: Job, homes: Mapping[
             verify(key, SIGNED_RELEASE, part[:-SIGNATURE], part[-SIGNATURE:])
             seen.sealed.append((to, part[:-SIGNATURE]))
     for (id, layout), part in zip(step.sums, envelope.parts if step.sums else (), strict=True):
-        _check_upload(party, part, id, layout, job, seen)
+        _check_upload(party, part, id, layout, job, _fact(homes, job).hash, seen)
 
 
-def _check_upload(party: str, part: bytes, id: RoundId, layout: Layout, job: Job, seen: Seen) -> None:
+def _check_letters(party: str, envelope: Envelope, homes: Mapping[str, Path], seen: Seen) -> None:
+    """Sealed letters of an alignment: each of the one length that follows from padded sizes, none in the clear."""
+    partners = [p for p in homes if NodeHome(homes[p]).config.label_owner != p]
+    slots = 0 if envelope.type == "points" else _slots(homes, NodeHome(homes[party]).config.label_owner)
+    parts = envelope.parts[1:] if envelope.type == "spine" else envelope.parts
+    about = partners if envelope.type in ("spine", "views") else [party]
+    for partner, part in zip(about, parts, strict=bool(parts)):
+        asked = size_class(len(pl.read_parquet(homes[partner] / "table.parquet", columns=["__id__"])))
+        due = body_size(LETTERS[envelope.type], asked, slots) + LETTER_OVERHEAD + SEAL_OVERHEAD
+        assert len(part) == due, f"{envelope.type} of {party} of another size than a sealed letter"
+        seen.sealed.append((f"{envelope.type} of {party}", part))
+
+
+def _slots(homes: Mapping[str, Path], owner: str) -> int:
+    return read_spine(NodeHome(homes[owner])).size
+
+
+def _fact(homes: Mapping[str, Path], job: Job) -> SpineFact:
+    """Size and hash as every node holds them."""
+    facts = {SpineFact(s.size, s.hash) for s in (read_spine(NodeHome(home)) for home in homes.values())}
+    assert len(facts) == 1, "nodes hold different spines"
+    return facts.pop()
+
+
+def _check_upload(
+    party: str, part: bytes, id: RoundId, layout: Layout, job: Job, spine_hash: bytes, seen: Seen
+) -> None:
     assert len(part) == expected_upload_size(layout), f"an upload of {id.kind} of another size than its layout"
     upload = Upload.decode(part, job.roster)
     assert upload.encode() == part, "the upload is not canonical"
     assert (upload.id, upload.party) == (id, party), "an upload to another sum"
-    public = (ZERO_HASH, job.plan.spine_hash, job.plan.hash, 0)
+    public = (ZERO_HASH, spine_hash, job.plan.hash, 0)
     assert (upload.audit_head, upload.spine_hash, upload.bundle_hash, upload.epoch) == public, "other public fields"
     assert upload.h == seen.heads.setdefault(id, upload.h), "H differs inside one cohort"
     upload.verify(job.roster)

@@ -15,9 +15,13 @@ from safetensors.numpy import load_file
 from scipy.stats import chi2
 
 from fedprofile.aggregation import GAINS, META
+from fedprofile.alignment.curve import SCALAR_BYTES, scalar
+from fedprofile.alignment.psi import Owner, split
+from fedprofile.alignment.suites import SUITES
 from fedprofile.coordinator.job import Job
-from fedprofile.label_owner.home import read_labels
+from fedprofile.label_owner.home import read_labels, read_membership
 from fedprofile.label_owner.party import open_node
+from fedprofile.node.aligning import Aligning
 from fedprofile.secagg.encoding import pack, unpack, vectors
 from fedprofile.types import Layout, Quantised, RoundId
 
@@ -104,11 +108,39 @@ def check_secrets(sent: bytes, homes: Mapping[str, Path], job: Job) -> None:
                 assert form not in sent, f"an id of {party} crossed"
         for name, text in _label_texts(home, job):
             assert text not in sent, f"{name} of {party} crossed"
+        for name, value in _aligned(home):
+            assert value not in sent, f"{name} of {party} crossed"
         for name, tensor in _tensors(home):
             for form, width in _forms(tensor):
                 private = _windows(form, width)
                 found = private[windows[np.searchsorted(windows, private).clip(max=len(windows) - 1)] == private]
                 assert not _telling(found), f"{name} of {party} crossed"
+
+
+def _aligned(home: Path, many: int = 16) -> Iterator[tuple[str, bytes]]:
+    """What an alignment is made of: blinded points, values, claims, who knows whom, the key; a few bytes of each."""
+    node = open_node(home)
+    if node.home.config.align not in SUITES:
+        return
+    aligning = Aligning(node.home, node.identity, node.roster, node.policy, node.journal, node.run.plan, None)
+    rand, (_, ids) = aligning.rand, aligning.ids()
+    key = scalar(rand()(SCALAR_BYTES))
+    yield "the alignment key", key.to_bytes(32, "big")
+    messages = [b"\1" + str(i).encode() for i in ids[:many]]
+    for point in split(SUITES[node.home.config.align].blind(messages, key), 32):
+        yield "a blinded id", point
+    if node.run.is_owner:
+        owner = Owner(
+            ids, node.run.plan.hash, SUITES[node.home.config.align], rand(), (node.home.read("values") or b"")[32:]
+        )
+        for name in split(owner._spine, 16)[:many]:
+            yield "a pseudonym", name
+        knows = read_membership(node.home).known
+        enough = np.sum(list(knows.values()), axis=0) >= node.run.plan.min_views
+        for party, known in knows.items():
+            yield f"of whom enough and {party} know", np.packbits(known & enough).tobytes()
+            yield f"whom {party} knows", np.packbits(known).tobytes()
+            yield f"whom {party} knows", known.tobytes()
 
 
 def _windows(data: bytes, step: int) -> npt.NDArray[np.uint64]:

@@ -5,7 +5,8 @@ from fedprofile.errors import UsageError
 from fedprofile.label_owner.evaluate import owner_data, read_sums
 
 
-def test_labels_rows_and_split_belong_together(world):
+def test_labels_rows_and_split_belong_together(ready):
+    world, _ = ready
     data = owner_data(world.home("bank"), world.job.plan, world.job.roster)
     labels = world.federation.labels
     true = dict(zip(labels.ids.tolist(), labels.values["tier"].tolist(), strict=True))
@@ -15,7 +16,8 @@ def test_labels_rows_and_split_belong_together(world):
     assert (data.bank.train == data.train).all()
 
 
-def test_known_names_the_roles_that_know_a_customer_whom_enough_nodes_know(roles):
+def test_known_names_the_roles_that_know_a_customer_whom_enough_nodes_know(roles_ready):
+    roles, _ = roles_ready
     data = owner_data(roles.home("bank"), roles.job.plan, roles.job.roster)
     assert data.roles == ("ecommerce", "tax")
     knows = {
@@ -26,12 +28,13 @@ def test_known_names_the_roles_that_know_a_customer_whom_enough_nodes_know(roles
     assert data.known.tolist() == [[float(all(v))] * 2 for v in views]
 
 
-def test_the_fold_rotates_the_split(world):
-    from fedprofile.label_owner.home import Membership, write_owner
+def test_the_fold_rotates_the_split(ready):
+    world, _ = ready
+    from fedprofile.label_owner.home import write_owner
 
     home = world.home("bank")
     before = owner_data(home, world.job.plan, world.job.roster)
-    write_owner(home.path, world.federation.labels, Membership(world.alignment.known), 1)
+    write_owner(home.path, world.federation.labels, 1)
     after = owner_data(home, world.job.plan, world.job.roster)
     assert (after.test == before.valid).all()
     assert not (after.test & before.test).any()

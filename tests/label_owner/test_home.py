@@ -1,18 +1,43 @@
 import numpy as np
 
-from fedprofile.label_owner.home import Membership, read_fold, read_labels, read_membership, write_owner
+from fedprofile.label_owner.home import (
+    Membership,
+    adopt_simulated_membership,
+    read_fold,
+    read_labels,
+    read_membership,
+    write_membership,
+    write_owner,
+    write_simulated_membership,
+)
 from fedprofile.types import Labels, Task
 
 
 def test_the_label_owners_files_come_back(world):
     home = world.home("bank")
     labels = Labels(np.array(["a", "b"]), {"tier": np.array([-1, 2]), "other": np.array([0, 1])})
-    write_owner(home.path, labels, Membership({"tax-1": np.array([True, False]), "tax-2": np.array([False, False])}), 3)
+    write_owner(home.path, labels, 3)
     assert read_fold(home) == 3
     assert {k: v.tolist() for k, v in read_labels(home, (Task("tier", "ordinal", 3),)).items()} == {"tier": [-1, 2]}
+
+
+def test_who_knows_whom_is_of_the_run(world, code_of):
+    home = world.home("bank")
+    assert code_of(lambda: read_membership(home)) == "no_spine"
+    mine = Membership({"tax-1": np.array([True, False]), "tax-2": np.array([False, False])})
+    write_membership(home, mine)
     known = read_membership(home).known
     assert {k: v.tolist() for k, v in known.items()} == {"tax-1": [True, False], "tax-2": [False, False]}
     assert known["tax-1"].dtype == np.bool_
+    home.clear_run()
+    assert code_of(lambda: read_membership(home)) == "no_spine"
+
+
+def test_what_was_simulated_is_taken_into_the_run(world):
+    home = world.home("bank")
+    write_simulated_membership(home, Membership({"tax": np.array([True, False])}))
+    adopt_simulated_membership(home)
+    assert read_membership(home).known["tax"].tolist() == [True, False]
 
 
 def test_true_labels_lie_in_the_label_owners_home_alone(finished):

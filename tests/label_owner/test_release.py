@@ -13,7 +13,7 @@ N = 40
 TASKS = (Task("tier", "ordinal", 3), Task("invest", "binary", 2))
 PLAN = RunPlan(
     run_id=bytes(32), purpose="p", tasks=TASKS, roster_hash=bytes(32), policy_hash=bytes(32), seed=0,
-    learning=LearningPlan(), label_eps=1.0, min_views=2, schemas={}, spine_size=100, spine_hash=bytes(32), min_release=5,
+    learning=LearningPlan(), label_eps=1.0, min_views=2, schemas={}, min_release=5,
 )  # fmt: skip
 RNG = np.random.default_rng(3)
 IDS = np.array([f"C{i}" for i in range(N)])

@@ -36,7 +36,7 @@ def test_what_is_no_message_gets_a_code(world, data):
     assert (reply.type, reply.body) == ("error", {"code": "bad_envelope"})
 
 
-@pytest.mark.parametrize("type_", [*UPWARD, "release-request", "score-sum"])
+@pytest.mark.parametrize("type_", [*UPWARD, "align-spine", "align-views", "release-request", "score-sum"])
 def test_a_partner_answers_no_other_messages(world, type_):
     assert code(world, "tax", type_) == "not_for_this_node"
 
@@ -60,7 +60,7 @@ def test_a_plan_that_the_node_does_not_want_is_refused(world):
     plan = world.job.plan
     cases = {
         "wrong_roster": replace(plan, roster_hash=bytes(32)),
-        "wrong_spine": replace(plan, spine_hash=bytes(32)),
+        "align_mismatch": replace(plan, align="simulated"),
         "wrong_policy": replace(plan, policy_hash=bytes(32)),
         "task_refused": replace(plan, tasks=(Task("income", "binary", 2),)),
         "too_few_views": replace(plan, min_views=1),
@@ -156,8 +156,10 @@ def test_what_this_node_did_wrong_is_no_complaint(world):
 
 def test_every_code_that_a_node_answers_with_is_a_fixed_one():
     """A complaint with an unknown code is refused where it arrives, so the list has to be whole."""
-    call = re.compile(r"(?:RemoteProtocolError|PolicyRefusal)\(\s*\"(\w+)\"")
-    rooms = [p for room in ("node", "label_owner", "privacy", "secagg") for p in (ROOT / room).glob("*.py")]
+    call = re.compile(r"(?:RemoteProtocolError|PolicyRefusal|remote|refusal)\(\s*\"(\w+)\"")
+    rooms = [
+        p for room in ("node", "label_owner", "privacy", "secagg", "alignment") for p in (ROOT / room).glob("*.py")
+    ]
     files = [*rooms, ROOT / "messages.py", ROOT / "aggregation.py"]
     raised = {code for file in files for code in call.findall(file.read_text())}
     assert len(raised) > 20
@@ -219,7 +221,7 @@ def test_nothing_but_short_public_bodies_ever_leaves(world):
         return reply.encode()
 
     world.drive(via=via)
-    assert {t: b for t, b in seen.items() if b} == {"approval": {"plan"}}
+    assert {t: b for t, b in seen.items() if b} == {"approval": {"plan"}, "spine": {"size", "hash"}}
 
 
 def test_the_journal_is_written_before_an_upload_leaves(ready):

@@ -121,7 +121,7 @@ def test_the_last_weights_must_be_those_that_the_weighing_is_bound_to(world):
 def test_scores_before_gains_are_refused(ready, change):
     world, requests = ready
     plan = world.job.plan
-    layout = score_layout(plan.spine_size, sum(t.outputs for t in plan.tasks))
+    layout = score_layout(world.node("tax").run.alignment.size, sum(t.outputs for t in plan.tasks))
     means = canonical({t.name: 1.0 for t in plan.tasks})
     fields = {"kind": "score", "t": plan.learning.rounds + 2, "opener": "bank", "layout": layout}
     assert code(world, "tax", change(world, requests["tax"], model=means, **fields)) == "no_scores"

@@ -4,22 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedprofile.node.run import NodeRun, read_spine, write_spine
+from fedprofile.label_owner.home import read_membership
+from fedprofile.node.run import NodeRun
 from fedprofile.privacy.sealing import LabelRelease
-from fedprofile.types import MISSING_LABEL, Schema, Spine
+from fedprofile.types import MISSING_LABEL, Schema
 
 
 def release_of(world, party):
     return LabelRelease.decode(world.home(party).read("release.bin"), world.job.plan.tasks)
-
-
-def test_a_spine_survives_its_file(world):
-    home = world.home("tax")
-    spine = Spine(7, np.array([2, 0]), np.array([1, 5]), np.array([True, False]), b"\3" * 32)
-    write_spine(home, spine)
-    back = read_spine(home)
-    assert (back.size, back.hash) == (7, b"\3" * 32)
-    assert [back.rows.tolist(), back.slots.tolist(), back.enough.tolist()] == [[2, 0], [1, 5], [True, False]]
 
 
 def test_released_labels_find_their_rows(ready):
@@ -49,7 +41,7 @@ def test_a_release_outside_the_plan_is_refused(ready, code_of, change):
     run, release = world.node("tax").run, release_of(world, "tax")
     run.home.remove("release.bin")
     if "slots" in change:
-        strangers = np.setdiff1d(np.arange(run.plan.spine_size), run.spine.slots)
+        strangers = np.setdiff1d(np.arange(run.alignment.size), run.spine.slots)
         change = {"slots": np.append(release.slots[1:], strangers[:1])}
     changed = replace(release, **change)
     assert code_of(lambda: run.store_release(changed.encode(run.plan.tasks))) == "bad_release"
@@ -88,13 +80,14 @@ def test_kept_scores_are_bounded_and_nothing_is_said_of_customers_too_few_know(f
     world, _ = finished
     run = world.node("tax").run
     placed = run.placed_scores()
-    assert placed.shape == (600, 3)
+    assert placed.shape == (640, 3)
     assert 0 < np.abs(placed).max() <= 8
-    said = np.zeros(600, bool)
+    said = np.zeros(640, bool)
     said[run.spine.slots[run.spine.enough]] = True
     assert (placed[~said] == 0).all()
     assert 0 < said.sum() < len(run.spine.slots)
-    assert not world.alignment.enough[run.spine.slots[~run.spine.enough]].any()
+    views = np.sum(list(read_membership(world.home("bank")).known.values()), axis=0)
+    assert (views[run.spine.slots[~run.spine.enough]] < world.job.plan.min_views).all()
 
 
 def test_scores_need_gains_and_gains_need_training(ready, code_of):

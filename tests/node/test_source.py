@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedprofile.governance.permits import SimulatedPermit
-from fedprofile.node.source import read_permitted, write_table
+from fedprofile.node.source import read_ids, read_permitted, write_table
 from fedprofile.types import Spine, Table
 
 TABLE = Table(
@@ -45,6 +45,13 @@ def test_rows_come_in_the_order_of_the_spine_with_missing_values_missing(path):
     assert np.array_equal(table.columns["x"], [np.inf, 1.0, np.nan], equal_nan=True)
     assert table.columns["c"].tolist() == ["w", "u", None]
     assert spine.slots.tolist() == [1, 4, 8]
+
+
+def test_only_permitted_ids_are_aligned(path):
+    permit = Only(("a", "c", "d"))
+    rows, ids = read_ids(path, permit)
+    assert permit.asked == ("alignment",)
+    assert (rows.tolist(), ids.tolist()) == ([0, 2, 3], ["a", "c", "d"])
 
 
 def test_a_row_without_permit_is_not_read(path):

@@ -73,6 +73,15 @@ def test_sealing_opens_for_its_party_run_and_key_alone(plain):
         assert error.value.code == "bad_release"
 
 
+def test_what_was_sealed_as_one_thing_does_not_open_as_another():
+    for what, as_other, code in (("release", "alignment", "bad_alignment"), ("alignment", "release", "bad_release")):
+        sealed = seal(b"x", PUBLIC, RUN, "tax", what)
+        assert unseal(sealed, KEY, RUN, "tax", what) == b"x"
+        with pytest.raises(RemoteProtocolError) as error:
+            unseal(sealed, KEY, RUN, "tax", as_other)
+        assert error.value.code == code
+
+
 SEALED = seal(b"labels of nobody", PUBLIC, RUN, "tax")
 
 

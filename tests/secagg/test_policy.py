@@ -249,8 +249,9 @@ def test_own_stricter_policy_holds_under_the_common_one(federate):
     node = ClientSession(*fed.arguments("tax1", own), common=fed.policy)
     with pytest.raises(PolicyRefusal, match="too_few_hidden"):
         node.handle(fed.server.setup_request())
-    both = stricter(Policy(clip=0.5, rings=(16,)), Policy(max_uploads=7, recompute=True))
-    assert (both.clip, both.rings, both.max_uploads, both.recompute) == (0.5, (16,), 7, True)
+    both = stricter(Policy(clip=0.5, rings=(16,), max_points=512), Policy(max_uploads=7, recompute=True))
+    limits = (both.clip, both.rings, both.max_uploads, both.max_points, both.recompute)
+    assert limits == (0.5, (16,), 7, 512, True)
 
 
 def test_sybil_and_wrong_identity(federate):

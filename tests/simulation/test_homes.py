@@ -7,8 +7,9 @@ import pytest
 from fedprofile.coordinator.job import Job
 from fedprofile.data.example import example
 from fedprofile.node.policy import read_policy, read_roster
+from fedprofile.node.spine import read_simulated_spine
 from fedprofile.secagg.identity import verify_roster
-from fedprofile.simulation.homes import is_simulated, make_homes, make_roster, node_secret, write_job
+from fedprofile.simulation.homes import give_alignment, is_simulated, make_homes, make_roster, node_secret, write_job
 
 FEDERATION = example(("bank", "ecommerce", "tax"))
 
@@ -59,7 +60,7 @@ def test_every_node_pins_the_same_signed_roster_and_its_policy(world):
 
 
 def test_real_keys_lie_outside_the_run_and_are_found_again(world, tmp_path):
-    arguments = (FEDERATION, world.dealt, world.alignment, str(tmp_path / "keys"), "simulated")
+    arguments = (FEDERATION, world.dealt, str(tmp_path / "keys"), "simulated")
     first = make_homes(tmp_path / "run1", *arguments)
     second = make_homes(tmp_path / "run2", *arguments)
     assert make_roster(first, "bank") == make_roster(second, "bank")
@@ -68,9 +69,18 @@ def test_real_keys_lie_outside_the_run_and_are_found_again(world, tmp_path):
 
 
 @pytest.mark.parametrize("profile", ["strict", "none"])
-def test_the_masking_profile_is_the_nodes_own(world, tmp_path, profile):
-    homes = make_homes(tmp_path / "n", FEDERATION, world.dealt, world.alignment, "simulated", "simulated", profile)
-    assert {h.config.profile for h in homes.values()} == {profile}
+@pytest.mark.parametrize("align", ["psi", "plain", "simulated"])
+def test_masking_profile_and_alignment_are_the_nodes_own(world, tmp_path, profile, align):
+    homes = make_homes(tmp_path / "n", FEDERATION, world.dealt, "simulated", "simulated", profile, align)
+    assert {(h.config.profile, h.config.align) for h in homes.values()} == {(profile, align)}
+
+
+def test_an_alignment_is_given_only_where_it_is_simulated(world, code_of):
+    assert code_of(lambda: read_simulated_spine(world.home("tax"))) == "no_spine"
+    give_alignment(world.homes, "bank", world.alignment)
+    for party, home in world.homes.items():
+        assert read_simulated_spine(home).slots.tolist() == world.alignment.spines[party].slots.tolist()
+    assert [p.parent.name for p in world.root.rglob("membership.safetensors")] == ["bank"]
 
 
 def test_the_job_file_holds_no_secret_and_no_path(world, tmp_path):

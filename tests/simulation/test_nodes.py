@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedprofile.alignment.hashing import row_order
 from fedprofile.data.example import example
 from fedprofile.simulation.nodes import SimulatedNode, align, deal
 
@@ -57,11 +58,11 @@ def test_one_slot_is_one_customer_at_every_node():
         spine = aligned.spines[n.id]
         assert spine.size == 600
         assert spine.hash == aligned.hash
-        assert (np.diff(spine.slots) > 0).all()
+        assert row_order(n.table.ids[spine.rows]).tolist() == list(range(len(spine.rows)))
         for slot, row in zip(spine.slots.tolist(), spine.rows.tolist(), strict=True):
             assert seen.setdefault(slot, n.table.ids[row]) == n.table.ids[row]
         if n.id != "bank":
-            assert np.flatnonzero(aligned.known[n.id]).tolist() == spine.slots.tolist()
+            assert np.flatnonzero(aligned.known[n.id]).tolist() == sorted(spine.slots.tolist())
     assert len(seen) == len(set(seen.values())) == 600
 
 
@@ -86,4 +87,5 @@ def test_the_spine_is_of_its_secret():
     nodes = deal(FEDERATION, 1, 1.0)
     a, b = align(nodes, b"s", 2), align(nodes, b"t", 2)
     assert a.hash != b.hash
-    assert a.spines["bank"].rows.tolist() != b.spines["bank"].rows.tolist()
+    assert a.spines["bank"].slots.tolist() != b.spines["bank"].slots.tolist()
+    assert a.spines["bank"].rows.tolist() == b.spines["bank"].rows.tolist(), "the order of rows is the same in all runs"

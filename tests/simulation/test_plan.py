@@ -48,6 +48,16 @@ def test_a_release_that_is_too_small_is_refused(tiny_config):
     assert refusal(config) == "privacy.min_release"
 
 
+def test_a_partner_that_would_ask_about_too_many_is_refused(tiny_config):
+    config = tiny_config()
+    config.align.max_points = 479
+    assert refusal(config) == "align.max_points"
+    config.align.max_points = 480
+    check(config)
+    config.align.max_points, config.align.mode = 256, "simulated"
+    check(config)
+
+
 def test_a_federation_in_which_nobody_has_enough_views_is_refused(tiny_config):
     config = tiny_config()
     config.fusion.min_views = 3
@@ -80,7 +90,7 @@ def test_views_are_never_fewer_than_what_a_sum_must_hide(tiny_config):
 def test_the_plan_says_what_was_agreed(world):
     plan = world.job.plan
     assert (plan.roster_hash, plan.policy_hash) == (world.job.roster.hash, world.job.policy.hash)
-    assert (plan.spine_hash, plan.spine_size) == (world.alignment.hash, 600)
+    assert plan.align == "psi"
     assert (plan.label_eps, plan.min_views, plan.min_release) == (2.0, 2, 40)
     assert (plan.learning.rounds, plan.learning.steps, plan.learning.hidden) == (2, 2, 8)
     assert dict(plan.schemas) == {}
@@ -96,7 +106,7 @@ def plan_of(world, **changes):
     for name, value in changes.items():
         setattr(config.learning if hasattr(config.learning, name) else config, name, value)
     policy, roster = make_policy(config, world.federation, world.dealt), make_roster(world.homes, "bank")
-    return make_plan(config, world.federation, world.dealt, world.alignment, roster, policy, None)
+    return make_plan(config, world.federation, world.dealt, roster, policy, None)
 
 
 def test_equal_runs_have_equal_ids_and_others_do_not(world):

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from fedprofile.report.schema import validate
 from fedprofile.simulation.results import judge_tasks
@@ -13,9 +14,23 @@ def said(world, **plan):
 
 def test_what_is_simulated_is_always_said(world):
     text = said(world)
-    assert all(w in text for w in ("Alignment was simulated", "Consent was simulated", "Secrets were simulated"))
+    assert all(w in text for w in ("Consent was simulated", "Secrets were simulated"))
     world.config.federation.secrets = "/keys"
     assert "Secrets were simulated" not in said(world)
+
+
+@pytest.mark.parametrize(
+    ("mode", "first", "told"),
+    [
+        ("psi", "Alignment was private set intersection", "which partner knows which of its customers"),
+        ("plain", "Alignment was plain", "a hash of every id"),
+        ("simulated", "Alignment was simulated", "no id crossed the wire"),
+    ],
+)
+def test_how_customers_were_aligned_and_what_that_told_whom(world, mode, first, told):
+    world.config.align.mode = mode
+    text = said(world)
+    assert (first in text, told in text, text.count("Alignment was")) == (True, True, 1)
 
 
 def test_what_is_not_protected_is_said_where_it_is_so_and_only_there(world):

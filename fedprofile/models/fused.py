@@ -128,7 +128,8 @@ class FusedModel:
         for task, linear in self.linear.items():
             found[task].append(linear.predict(inputs.linear))
         for task, trees in self.trees.items():
-            found[task].append(trees.predict(inputs.table, inputs.boosted))
+            start = found[task][0] if self.linear else None
+            found[task].append(trees.predict(inputs.table, inputs.boosted, start))
         if self.network is not None:
             for task, p in self.network.predict(inputs.network(self.own_scale, self.sums_scale)).items():
                 found[task].append(p)

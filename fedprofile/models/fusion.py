@@ -50,12 +50,13 @@ def fit_fusion(
     if "network" in parts:
         x, views = inputs.network(own_scale, sums_scale), sums.shape[1] + known.shape[1]
         network = fit_network(x, data.labels, tasks, data.train, data.valid, seed, views, view_dropout)
+    linear = _fit_linear(data, inputs, tasks) if "linear" in parts else {}
     unblended = FusedModel(
         bank=bank,
         sums=sums.shape[1],
         known=known.shape[1],
-        linear=_fit_linear(data, inputs, tasks) if "linear" in parts else {},
-        trees=_fit_trees(data, inputs, tasks, seed) if "trees" in parts else {},
+        linear=linear,
+        trees=_fit_trees(data, inputs, linear, tasks, seed) if "trees" in parts else {},
         network=network,
         own_scale=own_scale,
         sums_scale=sums_scale,
@@ -88,9 +89,13 @@ def _fit_linear(data: BankData, inputs: Inputs, tasks: tuple[Task, ...]) -> dict
     return fitted
 
 
-def _fit_trees(data: BankData, inputs: Inputs, tasks: tuple[Task, ...], seed: int) -> dict[str, Trees]:
+def _fit_trees(
+    data: BankData, inputs: Inputs, linear: dict[str, Linear], tasks: tuple[Task, ...], seed: int
+) -> dict[str, Trees]:
+    """Trees cannot add columns: where there is a linear fusion they start from it and say what it misses."""
     config, fitted = alone_config(data, TREE_COLUMNS), {}
     for task in tasks:
+        start = linear[task.name].predict(inputs.linear) if linear else None
         each = [
             Trees.fit(
                 data.table,
@@ -101,6 +106,7 @@ def _fit_trees(data: BankData, inputs: Inputs, tasks: tuple[Task, ...], seed: in
                 config,
                 seed * 10 + i,
                 inputs.boosted,
+                start,
             )
             for i in range(TREE_SEEDS)
         ]

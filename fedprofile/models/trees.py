@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedprofile.errors import DataError
-from fedprofile.models.blending import labelled
+from fedprofile.models.blending import SMALLEST, labelled
 from fedprofile.types import Table
 
 Array = npt.NDArray[Any]
@@ -98,23 +98,25 @@ class Trees:
         config: TreeConfig,
         seed: int,
         extra: Array | None = None,
+        start: Array | None = None,
     ) -> Trees:
         """y (n,) int64, -1 missing; train and valid are positions or masks; extra (n, e) float or None.
 
+        start: (n, K) probabilities of another model, which the trees correct and ``predict`` has to be given again.
         Raises DataError where no labelled row is left to train or to validate on.
         """
         columns = TreeColumns.fit(table, train, 0 if extra is None else extra.shape[1])
         x = columns.matrix(table, extra)
-        return Trees(classes, columns, (fit_booster(x, columns, y, classes, train, valid, config, seed),))
+        return Trees(classes, columns, (fit_booster(x, columns, y, classes, train, valid, config, seed, start),))
 
-    def predict(self, table: Table, extra: Array | None = None) -> Array:
+    def predict(self, table: Table, extra: Array | None = None, start: Array | None = None) -> Array:
         """(n, K) float64: mean probability over the boosters."""
-        mean: Array = self.predict_each(self.columns.matrix(table, extra)).mean(0)
+        mean: Array = self.predict_each(self.columns.matrix(table, extra), start).mean(0)
         return mean
 
-    def predict_each(self, x: Array) -> Array:
+    def predict_each(self, x: Array, start: Array | None = None) -> Array:
         """(boosters, n, K) float64 on a matrix that ``columns`` made."""
-        return np.stack([_predict(b, x, self.classes) for b in self._loaded])
+        return np.stack([_predict(b, x, self.classes, start) for b in self._loaded])
 
     @cached_property
     def _loaded(self) -> list[Any]:
@@ -140,7 +142,15 @@ class Trees:
 
 
 def fit_booster(
-    x: Array, columns: TreeColumns, y: Array, classes: int, train: Array, valid: Array, config: TreeConfig, seed: int
+    x: Array,
+    columns: TreeColumns,
+    y: Array,
+    classes: int,
+    train: Array,
+    valid: Array,
+    config: TreeConfig,
+    seed: int,
+    start: Array | None = None,
 ) -> str:
     """One booster on a ready matrix (n, d), as LightGBM's text; see ``Trees.fit`` for the rest."""
     import lightgbm as lgb
@@ -149,10 +159,14 @@ def fit_booster(
     if not len(fit) or not len(held):
         raise DataError("labels", "no labelled customer is left to fit or to validate trees on", "Bring more labels.")
     names, best = [f"c{i}" for i in range(x.shape[1])], None
+    first = _margin(start, classes)
     for leaves in config.leaves:
         params = _params(config, leaves, classes, seed)
-        data = lgb.Dataset(x[fit], y[fit], feature_name=names, categorical_feature=columns.categorical, params=params)
-        check = lgb.Dataset(x[held], y[held], reference=data, params=params)
+        data = lgb.Dataset(
+            x[fit], y[fit], init_score=_rows(first, fit), feature_name=names, categorical_feature=columns.categorical,
+            params=params,
+        )  # fmt: skip
+        check = lgb.Dataset(x[held], y[held], init_score=_rows(first, held), reference=data, params=params)
         stop = lgb.early_stopping(config.patience, verbose=False)
         model = lgb.train(params, data, config.rounds, valid_sets=[check], callbacks=[stop])
         loss = next(iter(model.best_score["valid_0"].values()))
@@ -163,9 +177,26 @@ def fit_booster(
     return _without_ranges(best[1].model_to_string(num_iteration=best[1].best_iteration))
 
 
-def _predict(booster: Any, x: Array, classes: int) -> Array:
-    p = booster.predict(x, num_threads=1)
-    return p if classes > 2 else np.stack([1 - p, p], 1)
+def _predict(booster: Any, x: Array, classes: int, start: Array | None) -> Array:
+    if start is None:
+        p = booster.predict(x, num_threads=1)
+        return p if classes > 2 else np.stack([1 - p, p], 1)
+    margin = booster.predict(x, raw_score=True, num_threads=1) + _margin(start, classes)
+    z = margin if classes > 2 else np.stack([np.zeros(len(margin)), margin], 1)
+    p = np.exp(z - z.max(1, keepdims=True))
+    return np.asarray(p / p.sum(1, keepdims=True))
+
+
+def _margin(start: Array | None, classes: int) -> Array | None:
+    """Where boosting begins, in LightGBM's raw scores: (n, K) log-probabilities, or (n,) log-odds of two classes."""
+    if start is None:
+        return None
+    logs = np.log(np.clip(start, SMALLEST, 1))
+    return np.asarray(logs if classes > 2 else logs[:, 1] - logs[:, 0])
+
+
+def _rows(first: Array | None, rows: Array) -> Array | None:
+    return None if first is None else first[rows]
 
 
 def _without_ranges(text: str) -> str:

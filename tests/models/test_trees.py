@@ -76,3 +76,18 @@ def test_no_labels_is_an_error() -> None:
     table, _ = _table()
     with pytest.raises(DataError, match="no labelled customer"):
         Trees.fit(table, np.full(400, -1), 2, *_masks(), QUICK, 0)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_trees_correct_the_model_they_start_from(classes: int) -> None:
+    table, y = _table()
+    train, valid = _masks()
+    start = np.random.default_rng(3).dirichlet(np.ones(classes), 400)
+    still = TreeConfig(rounds=1, min_child=10, lr=1e-9)
+    assert np.allclose(
+        Trees.fit(table, y, classes, train, valid, still, 0, None, start).predict(table, start=start), start
+    )
+    known = np.eye(classes)[y] * 0.8 + 0.2 / classes  # almost the answer, which is in no column of this table
+    blind = Table(table.ids, {"x": np.zeros(400)})
+    p = Trees.fit(blind, y, classes, train, valid, QUICK, 0, None, known).predict(blind, start=known)
+    assert (p.argmax(1) == y).all()

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from fedprofile.errors import LocalProtocolError
 from fedprofile.secagg.codes import local, remote
 from fedprofile.secagg.encoding import dequantise, unpack, vectors
 from fedprofile.secagg.handshake import check_ads, check_opens
 from fedprofile.secagg.identity import check_roster
 from fedprofile.secagg.keys import transcript_hash
+from fedprofile.secagg.masking import add_vectors
 from fedprofile.secagg.messages import expected_upload_size
 from fedprofile.secagg.policy import check_hidden, check_round
 from fedprofile.secagg.round_messages import MaskedSum, Round, Upload
@@ -35,7 +34,7 @@ class ServerSession:
     """The coordinator of one run.
 
     run_id: 32 bytes. policy: the common minimum, whose hash every node expects. cohort: party ids of
-    the run. setup: number of the last set-up of this run, 0 for a new run.
+    the run. setup: number of the last set-up of this run, 0 for a new run. ``threads`` changes speed only.
     """
 
     def __init__(
@@ -48,6 +47,7 @@ class ServerSession:
         *,
         schema_hash: bytes = ZERO_HASH,
         setup: int = 0,
+        threads: int = 1,
     ) -> None:
         check_roster(roster)
         ensure_hash(local("wrong_length", "run_id and schema_hash have 32 bytes"), run_id, schema_hash)
@@ -56,6 +56,7 @@ class ServerSession:
         check_hidden(policy, roster, cohort)
         self.run_id, self.roster, self.policy, self.profile = run_id, roster, policy, profile
         self.cohort, self.setup, self._schema_hash = wire_order(cohort), setup, schema_hash
+        self._threads = threads
         self._request: SetupReq | None = None
         self._bundle: KeyBundle | None = None
         self._t0 = b""
@@ -140,10 +141,9 @@ class ServerSession:
             raise remote("wrong_round", f"upload of party {party!r}")
         if party in pending.seen:
             raise remote("duplicate", f"upload of party {party!r}")
-        message.verify(self.roster)
+        message.verify(self.roster, threads=self._threads)
         y, total = vectors(message.y, pending.round.layout), vectors(pending.total, pending.round.layout)
-        for ring in total:
-            np.add(total[ring], y[ring], out=total[ring])
+        add_vectors(total, [y], threads=self._threads)
         pending.seen.add(party)
 
     def open(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None = None) -> Opened:
@@ -156,14 +156,15 @@ class ServerSession:
             raise local("wrong_opener", "only the label owner opens a score sum")
         pending = self._finish(round_id, uploads)
         sums = unpack(vectors(pending.total, pending.round.layout), pending.round.layout)
-        return Opened(round_id, pending.round.contributors, dequantise(sums, pending.round.layout))
+        opened = dequantise(sums, pending.round.layout, threads=self._threads)
+        return Opened(round_id, pending.round.contributors, opened)
 
     def masked_sum(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None = None) -> bytes:
         """The MaskedSum for the opener of a score sum; raises as ``open`` does."""
         if not round_id.opener:
             raise local("wrong_opener")
         pending = self._finish(round_id, uploads)
-        return MaskedSum(round_id, pending.h, pending.total).encode()
+        return MaskedSum(round_id, pending.h, pending.total).encode(threads=self._threads)
 
     def complaint(self, data: Buffer) -> Complaint:
         """A node's Complaint, its signature verified."""

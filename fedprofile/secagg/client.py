@@ -32,7 +32,7 @@ class ClientSession(SetupSession):
         Raises RemoteProtocolError or PolicyRefusal and then changes nothing.
         """
         keys, asked = self._ready(), self._live().request
-        round = Round.decode(data, self.roster)
+        round = Round.decode(data, self.roster, threads=self._threads)
         if round.id.run_id != self.run_id:
             raise remote("wrong_run")
         if round.policy_hash != self._common.hash:

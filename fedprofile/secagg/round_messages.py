@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -88,10 +87,12 @@ class Round:
     spine_hash: bytes = ZERO_HASH
     bundle_hash: bytes = ZERO_HASH
     epoch: int = 0
+    threads: int = field(default=1, repr=False, compare=False)
 
     @cached_property
     def model_hash(self) -> bytes:
-        return hashlib.sha256(self.model).digest()
+        """Tree root of the model; ``threads``, which is no part of the message, changes speed only."""
+        return tree_root(self.model, threads=self.threads)
 
     @property
     def contributors(self) -> tuple[str, ...]:
@@ -128,14 +129,14 @@ class Round:
         return w.put(self.model).done()
 
     @classmethod
-    def decode(cls, data: Buffer, roster: Roster) -> Self:
+    def decode(cls, data: Buffer, roster: Roster, *, threads: int = 1) -> Self:
         """Raises RemoteProtocolError, "bad_model_hash" where header and content differ."""
         r = Reader(data, cls.TYPE, cls.MAX)
         header, id, cohort = r.take(), take_round_id(r, roster), take_parties(r, roster)
         policy, audit, spine, bundle = (r.take(HASH) for _ in range(4))
         epoch, layout, model = r.integer(8), take_layout(r), r.take(maximum=MAX_MODEL)
         r.end()
-        message = cls(id, cohort, layout, model, policy, audit, spine, bundle, epoch)
+        message = cls(id, cohort, layout, model, policy, audit, spine, bundle, epoch, threads)
         if message.header != header:
             raise remote("bad_model_hash", "header and content differ")
         return message

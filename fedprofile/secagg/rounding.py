@@ -92,81 +92,74 @@ def _round_block(block: Block, seed: bytes, scratch: _Scratch) -> int:
         part = slice(at, min(at + CHUNK, end))
         n = part.stop - at
         stream.update_into(ZEROS[: n * width], scratch.bytes)
-        dither = np.frombuffer(scratch.bytes, f"<u{width}", n)
-        over += kernel(tensor, part, dither, scratch)
+        with np.errstate(over="ignore"):  # what overflows is clipped
+            over += _outside(tensor, part, scratch)
+            kernel(tensor, part, np.frombuffer(scratch.bytes, f"<u{width}", n), scratch)
     return over
 
 
-def _fixed(tensor: Tensor, part: slice, dither: Array, scratch: _Scratch) -> int:
+def _outside(tensor: Tensor, part: slice, scratch: _Scratch) -> int:
+    """How many values the clip changes by more than a fraction of a step, compared in their own precision."""
+    if not tensor.clips:
+        return 0
+    values, flag = tensor.values[part], scratch.flag[: part.stop - part.start]
+    bound = max(tensor.segment.clip, tensor.limit * tensor.segment.scale)
+    above = np.count_nonzero(np.greater(values, bound, out=flag))
+    return int(above + np.count_nonzero(np.less(values, -bound, out=flag)))
+
+
+def _fixed(tensor: Tensor, part: slice, dither: Array, scratch: _Scratch) -> None:
     """Z_2^16, with 16 fractional bits in an int32; limit <= 2^15 - 1, so limit * 2^16 + 2^16 - 1 < 2^31."""
     values, n, factor = tensor.values[part], len(dither), FRACTION / tensor.segment.scale
     single = values.dtype == np.float32 and SMALL <= factor <= LARGE
     q = (scratch.single if single else scratch.real)[:n]
-    with np.errstate(over="ignore"):  # what overflows is clipped next
-        if single:
-            over = _outside(values, tensor, scratch)
-            np.multiply(values, np.float32(factor), out=q)
-        else:
-            np.copyto(q, values)
-            over = _outside(q, tensor, scratch)
-            np.multiply(q, factor, out=q)
-    if tensor.clips:
-        np.clip(q, -tensor.limit * FRACTION, tensor.limit * FRACTION, out=q)
-    np.rint(q, out=q)
     whole, bits = scratch.whole[:n], scratch.other.view(np.int32)[:n]
+    if single:
+        np.multiply(values, np.float32(factor), out=q)
+    else:
+        np.copyto(q, values)
+        np.multiply(q, factor, out=q)
+    _clip(q, tensor, FRACTION)
+    np.rint(q, out=q)
     np.copyto(whole, q, casting="unsafe")
     np.copyto(bits, dither)
     np.add(whole, bits, out=whole)
     np.right_shift(whole, 16, out=whole)
     np.copyto(tensor.out[part], whole, casting="unsafe")
-    return over
 
 
-def _floating(tensor: Tensor, part: slice, dither: Array, scratch: _Scratch) -> int:
+def _floating(tensor: Tensor, part: slice, dither: Array, scratch: _Scratch) -> None:
     """Z_2^32: |q| < 2^31, so the sum of q and 16 bits is exact to 2^-21 steps."""
-    n = len(dither)
-    q, bits = scratch.real[:n], scratch.other[:n]
+    q, bits = scratch.real[: len(dither)], scratch.other[: len(dither)]
     np.copyto(q, tensor.values[part])
-    over = _outside(q, tensor, scratch)
-    with np.errstate(over="ignore"):
-        np.multiply(q, 1 / tensor.segment.scale, out=q)
-    if tensor.clips:
-        np.clip(q, -tensor.limit, tensor.limit, out=q)
+    np.multiply(q, 1 / tensor.segment.scale, out=q)
+    _clip(q, tensor)
     np.copyto(bits, dither)
     np.multiply(bits, 1 / FRACTION, out=bits)
     np.add(q, bits, out=q)
     np.floor(q, out=q)
     np.copyto(tensor.out[part].view(np.int32), q, casting="unsafe")
-    return over
 
 
-def _exact(tensor: Tensor, part: slice, dither: Array, scratch: _Scratch) -> int:
+def _exact(tensor: Tensor, part: slice, dither: Array, scratch: _Scratch) -> None:
     """Z_2^64: near 2^53 the sum of q and dither would itself be rounded, so floor and fraction stay apart."""
     n = len(dither)
     q, whole, up = scratch.real[:n], scratch.other[:n], scratch.flag[:n]
     np.copyto(q, tensor.values[part])
-    over = _outside(q, tensor, scratch)
-    with np.errstate(over="ignore"):
-        np.divide(q, tensor.segment.scale, out=q)
-    if tensor.clips:
-        np.clip(q, -tensor.limit, tensor.limit, out=q)
+    np.divide(q, tensor.segment.scale, out=q)
+    _clip(q, tensor)
     np.floor(q, out=whole)
     np.subtract(q, whole, out=q)
     np.multiply(q, 2.0**32, out=q)
     np.less(dither, q, out=up)
     np.add(whole, up, out=whole)
     np.copyto(tensor.out[part].view(np.int64), whole, casting="unsafe")
-    return over
+
+
+def _clip(q: Array, tensor: Tensor, units: int = 1) -> None:
+    """To +-limit steps of ``units``, in place; nothing to do where the extremes already lie inside."""
+    if tensor.clips:
+        np.clip(q, -tensor.limit * units, tensor.limit * units, out=q)
 
 
 KERNELS = {16: _fixed, 32: _floating, 64: _exact}
-
-
-def _outside(values: Array, tensor: Tensor, scratch: _Scratch) -> int:
-    """How many values the clip will change, not counting a clip that is no whole number of steps."""
-    if not tensor.clips:
-        return 0
-    flag = scratch.flag[: len(values)]
-    bound = values.dtype.type(max(tensor.segment.clip, tensor.limit * tensor.segment.scale))
-    over = np.count_nonzero(np.greater(values, bound, out=flag)) + np.count_nonzero(np.less(values, -bound, out=flag))
-    return int(over)

@@ -115,7 +115,7 @@ class ServerSession:
         if not self._asked().base_t <= round_id.t < 1 << 32 or not 0 <= round_id.attempt < 1 << 32:
             raise local("stale_round", "t or attempt outside this set-up")
         hashes = (self.policy.hash, audit_head, spine_hash, bundle_hash)
-        round = Round(round_id, wire_order(cohort), layout, model, *hashes, epoch)
+        round = Round(round_id, wire_order(cohort), layout, model, *hashes, epoch, self._threads)
         check_round(self.policy, self.roster, round, LocalProtocolError)
         pending = _Pending(round, round.bind(self._t0), bytearray(layout.nbytes), set())
         self._pending[round_id.kind, round_id.scope] = pending

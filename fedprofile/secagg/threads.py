@@ -29,8 +29,9 @@ def spread(work: Callable[[Iterator[T]], R], jobs: Iterable[T], threads: int) ->
             except IndexError:
                 return
 
-    threads = min(threads, len(queue))
-    if threads <= 1:
+    others = min(threads, len(queue)) - 1
+    if others <= 0:
         return [work(left())]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda _: work(left()), range(threads)))
+    with ThreadPoolExecutor(others) as pool:
+        futures = [pool.submit(work, left()) for _ in range(others)]
+        return [work(left()), *(f.result() for f in futures)]

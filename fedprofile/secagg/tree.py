@@ -1,4 +1,4 @@
-"""SHA-256 tree over a masked vector: leaves of 1 MiB, hashed while in cache, under one root (section 9.6)."""
+"""SHA-256 tree over a masked vector or a model: leaves of 1 MiB, hashed in cache, under one root (section 9.6)."""
 
 from __future__ import annotations
 

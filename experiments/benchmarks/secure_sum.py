@@ -10,25 +10,28 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from secure_peers import FlowerSecAggPlus, TenSeal, Vector, plaintext_mean, plaintext_records, tuned_mean
 from secure_session import Consortium
 
-from fedprofile.secagg.encoding import dequantise, pack, quantise, unpack, vectors
+from fedprofile.secagg.encoding import dequantise, quantise, unpack, vectors
 from fedprofile.secagg.keystream import fastest
 from fedprofile.secagg.masking import add_masks, add_vectors
 from fedprofile.types import Layout, Ring, Segment
 
+PROFILES = ("strict", "resilient")  # resilient: one self-mask more a node, which the coordinator takes off
 CLIP = 1.0
 NEIGHBOURS = 22  # of 100 nodes, malicious server, 5 % corrupt, 5 % dropped
 MEMORY_BAR = 64
@@ -37,19 +40,21 @@ Pads = list[tuple[bytes, int]]
 
 
 class Clock:
-    """Seconds by name, one entry a repeat."""
+    """Wall and processor seconds by name, one entry a repeat."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.seconds: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
     def __call__(self, name: str, call: Callable[[], T]) -> T:
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         result = call()
-        self.seconds[name].append(time.perf_counter() - start)
+        self.seconds[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
         return result
 
-    def ratios(self, above: str, below: str) -> list[float]:
-        return [a / b for a, b in zip(self.seconds[above], self.seconds[below], strict=False)]
+    def ratios(self, above: str, below: str) -> list[list[float]]:
+        """[by wall clock, by processor time]; a peer that ran in the first repeat only gives one ratio."""
+        pairs = list(zip(self.seconds[above], self.seconds[below], strict=False))
+        return [[a[i] / b[i] for a, b in pairs] for i in (0, 1)]
 
 
 def layout(d: int, ring: Ring, members: int) -> Layout:
@@ -66,17 +71,17 @@ def self_key(node: int) -> bytes:
     return bytes([255, node] * 16)
 
 
-def protect(vector: Vector, where: Layout, pads: Pads, threads: int) -> bytearray:
-    """A node's masking alone: quantise, then every pad."""
-    y = pack(quantise({"w": vector}, where, os.urandom, threads=threads), where, threads=threads)
-    add_masks(vectors(y, where), pads, threads=threads)
+def protect(vector: Vector, where: Layout, pads: Pads, threads: int) -> npt.NDArray[np.unsignedinteger]:
+    """A node's masking alone: quantise, then every pad, in place (a session keeps the integers for a retry)."""
+    y = quantise({"w": vector}, where, os.urandom, threads=threads).values["w"]
+    add_masks({where.segments[0].ring: y}, pads, threads=threads)
     return y
 
 
-def opening(ys: list[bytearray], where: Layout, pads: Pads, threads: int) -> npt.NDArray[np.float64]:
+def opening(ys: list[npt.NDArray[Any]], where: Layout, pads: Pads, threads: int) -> npt.NDArray[np.float64]:
     """A coordinator's opening alone: sum, self-masks off (none in the strict profile), values."""
-    total = vectors(bytearray(where.nbytes), where)
-    add_vectors(total, [vectors(y, where) for y in ys], threads=threads)
+    ring, total = where.segments[0].ring, vectors(bytearray(where.nbytes), where)
+    add_vectors(total, [{ring: y} for y in ys], threads=threads)
     add_masks(total, pads, threads=threads)
     return dequantise(unpack(total, where), where, threads=threads)["w"]
 
@@ -87,103 +92,120 @@ def close(opened: npt.NDArray[np.floating], exact: npt.NDArray[np.float64], step
         raise SystemExit("an opened sum is wrong")
 
 
-def run(d: int, n: int, threads: int, repeats: int, ckks: TenSeal | None, clock: Clock) -> None:
-    rng = np.random.default_rng(0)
-    values = [np.clip(rng.normal(0, 0.1, d), -0.99, 0.99).astype(np.float32) for _ in range(n)]
-    exact = np.sum(values, axis=0, dtype=np.float64)
-    flower, records, out = FlowerSecAggPlus(n, CLIP), plaintext_records(values), np.empty(d, np.float32)
-    consortium = Consortium(n, threads)
-    flower_masked = [flower.mask(i, v) for i, v in enumerate(values)]
-    for repeat in range(repeats + 1):
-        if repeat == 1:
-            clock.seconds.clear()  # the first one warmed up
+@dataclass(frozen=True)
+class Case:
+    """The vectors, their exact sum, and what each profile's nodes sent in Z_2^16."""
+
+    values: list[Vector]
+    exact: npt.NDArray[np.float64]
+    sent: dict[str, list[npt.NDArray[Any]]]
+    threads: int
+
+    @staticmethod
+    def of(d: int, n: int, threads: int) -> Case:
+        rng = np.random.default_rng(0)
+        values = [np.clip(rng.normal(0, 0.1, d), -0.99, 0.99).astype(np.float32) for _ in range(n)]
+        sent = {
+            p: [protect(v, layout(d, 16, n), pads(p, n, i), threads) for i, v in enumerate(values)] for p in PROFILES
+        }
+        return Case(values, np.sum(values, axis=0, dtype=np.float64), sent, threads)
+
+
+def pads(profile: str, n: int, me: int) -> Pads:
+    return pair_pads(n, me) + ([(self_key(me), 1)] if profile == "resilient" else [])
+
+
+def run(case: Case, repeats: int, ckks: TenSeal | None, clock: Clock) -> None:
+    values, exact, n, threads = case.values, case.exact, len(case.values), case.threads
+    flower, records, out = FlowerSecAggPlus(n, CLIP), plaintext_records(values), np.empty_like(values[0])
+    consortium, masked = Consortium(n, threads), [flower.mask(i, v) for i, v in enumerate(values)]
+    for repeat in range(repeats):
         clock("flower client", lambda: flower.mask(0, values[0]))
-        close(clock("flower server", lambda: flower.open(flower_masked)) * n, exact, n * 2 * CLIP / (1 << 22))
+        close(clock("flower server", lambda: flower.open(masked)) * n, exact, n * 2 * CLIP / (1 << 22))
         close(clock("flower plain", lambda: plaintext_mean(records)) * n, exact, 1e-4)
         close(clock("tuned", lambda: tuned_mean(values, out, threads)) * np.float64(n), exact, 1e-4)
-        if ckks is not None and repeat <= 1:
+        if ckks is not None and repeat == 0:
             clock("ckks client", lambda: ckks.encrypt(values[0]))
+        primitives(case, clock)
+        whole(consortium, case, clock)
+
+
+def primitives(case: Case, clock: Clock) -> None:
+    n, d, threads = len(case.values), len(case.exact), case.threads
+    for profile in PROFILES:
         for ring in (16, 32):
-            primitives(values, exact, ring, threads, clock)
-            whole(consortium, values, exact, ring, clock)
+            where, mine = layout(d, ring, n), pads(profile, n, 0)
+            clock(f"{profile} client {ring}", partial(protect, case.values[0], where, mine, threads))
+        where, selves = layout(d, 16, n), [(self_key(i), -1) for i in range(n)]
+        off = selves if profile == "resilient" else []
+        opened = clock(f"{profile} server 16", partial(opening, case.sent[profile], where, off, threads))
+        close(opened, case.exact, n * where.segments[0].scale)
+    neighbours = [(bytes([i] * 32), 1) for i in range(NEIGHBOURS + 1)]
+    for ring in (16, 32):
+        clock(f"n=100 client {ring}", partial(protect, case.values[0], layout(d, ring, 100), neighbours, threads))
 
 
-def primitives(values: list[Vector], exact: npt.NDArray[np.float64], ring: Ring, threads: int, clock: Clock) -> None:
-    n, where = len(values), layout(len(exact), ring, len(values))
-    step, selves = where.segments[0].scale, [(self_key(i), -1) for i in range(n)]
-    for profile in ("strict", "resilient"):
-        double = profile == "resilient"
-        ys = []
-        for i, v in enumerate(values):
-            pads = pair_pads(n, i) + ([(self_key(i), 1)] if double else [])
-            y = clock(f"{profile} client {ring}", lambda v=v, p=pads: protect(v, where, p, threads)) if i == 0 else None
-            ys.append(y or protect(v, where, pads, threads))
-        off = selves if double else []
-        opened = clock(f"{profile} server {ring}", lambda ys=ys, off=off: opening(ys, where, off, threads))
-        close(opened, exact, n * step)
-    ring_graph = [(bytes([i] * 32), 1) for i in range(NEIGHBOURS + 1)]
-    hundred = layout(len(exact), ring, 100)
-    clock(f"n=100 client {ring}", lambda: protect(values[0], hundred, ring_graph, threads))
-
-
-def whole(
-    consortium: Consortium, values: list[Vector], exact: npt.NDArray[np.float64], ring: Ring, clock: Clock
-) -> None:
+def whole(consortium: Consortium, case: Case, clock: Clock) -> None:
     """Sessions end to end: the model hashed on both sides, y hashed and signed, uploads verified before they add."""
-    where = layout(len(exact), ring, len(values))
-    begun = clock(f"whole server {ring}", lambda: consortium.begin(where, values[0].tobytes()))
-    client = clock(f"whole client {ring}", lambda: consortium.upload(0, begun, values[0]))
-    uploads = [client] + [consortium.upload(i, begun, v) for i, v in enumerate(values) if i]
-    start = time.perf_counter()
-    opened = consortium.open(uploads)
-    clock.seconds[f"whole server {ring}"][-1] += time.perf_counter() - start
-    close(opened, exact, len(values) * where.segments[0].scale)
+    where, model = layout(len(case.exact), 16, len(case.values)), case.values[0].tobytes()
+    begun = clock("round", lambda: consortium.begin(where, model))
+    client = clock("whole client", lambda: consortium.upload(0, begun, case.values[0]))
+    uploads = [client] + [consortium.upload(i, begun, v) for i, v in enumerate(case.values) if i]
+    opened = clock("open", lambda: consortium.open(uploads))
+    parts = clock.seconds["round"][-1], clock.seconds["open"][-1]
+    clock.seconds["whole server"].append((parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]))
+    close(opened, case.exact, len(case.values) * where.segments[0].scale)
 
 
-BARS = [
-    ("masking alone, u16 client", "flower client", "{p} client 16", "Flower SecAgg+", 35),
-    ("masking alone, u32 client", "flower client", "{p} client 32", "Flower SecAgg+", 25),
-    ("masking alone, u16 client", "ckks client", "{p} client 16", "TenSEAL CKKS", 200),
-    ("opening alone, u16 server", "flower server", "{p} server 16", "Flower SecAgg+", 50),
-    ("opening alone, u16 server", "flower plain", "{p} server 16", "Flower plaintext", 8),
-    ("whole step, u16 client", "flower client", "whole client 16", "Flower SecAgg+", 15),
-    ("whole step, u16 server", "flower plain", "whole server 16", "Flower plaintext", 1.5),
-]
+# what, in which profiles, its clock, the peer's clock, the peer, times faster at least
+BARS = (
+    ("masking alone, u16 client", PROFILES, "{} client 16", "flower client", "Flower SecAgg+", 35),
+    ("masking alone, u32 client", PROFILES, "{} client 32", "flower client", "Flower SecAgg+", 25),
+    ("masking alone, u16 client", PROFILES, "{} client 16", "ckks client", "TenSEAL CKKS", 200),
+    ("opening alone, u16 server", PROFILES, "{} server 16", "flower server", "Flower SecAgg+", 50),
+    ("opening alone, u16 server", PROFILES, "{} server 16", "flower plain", "Flower plaintext", 8),
+    ("whole step, u16 client", ("strict",), "whole client", "flower client", "Flower SecAgg+", 15),
+    ("whole step, u16 server", ("strict",), "whole server", "flower plain", "Flower plaintext", 1.5),
+)
 
 
 def table(clock: Clock) -> list[str]:
     """Markdown rows: times faster than the peer (more is better), then times as long (less is better)."""
-    rows = ["| what | against | bar | min | median |", "|---|---|---|---|---|"]
-    for what, peer, ours, name, bar in BARS:
-        for profile in ("strict", "resilient") if "{p}" in ours else ("",):
-            label = f"{what}, {profile}" if profile else f"{what}, strict"
-            if peer in clock.seconds:
-                rows.append(
-                    _row(label, f"{name}, times faster", f">= {bar}", clock.ratios(peer, ours.format(p=profile)))
-                )
-    for profile in ("strict", "resilient"):
+    rows = ["| what | against | bar | min | median | processor time: median |", "|---|---|---|---|---|---|"]
+    for what, profiles, ours, peer, name, bar in BARS:
+        if peer not in clock.seconds:
+            continue
+        for profile in profiles:
+            ratios = clock.ratios(peer, ours.format(profile))
+            rows.append(_row(f"{what}, {profile}", f"{name}, times faster", f">= {bar}", ratios))
+    for profile in PROFILES:
         ratios = clock.ratios(f"{profile} server 16", "tuned")
-        rows.append(
-            _row(f"opening alone, u16 server, {profile}", "tuned float32 mean, times as long", "<= 1.6", ratios)
-        )
+        rows.append(_row(f"opening alone, u16 server, {profile}", "tuned mean, times as long", "<= 1.6", ratios))
     for ring in (16, 32):
         ratios = clock.ratios(f"n=100 client {ring}", f"resilient client {ring}")
         rows.append(_row(f"n = 100, u{ring} client, resilient", "n = 10, times as long", "<= 2.5", ratios))
     return rows
 
 
-def _row(what: str, against: str, bar: str, ratios: list[float]) -> str:
-    return f"| {what} | {against} | {bar} | {min(ratios):.2f} | {statistics.median(ratios):.2f} |"
+def _row(what: str, against: str, bar: str, ratios: list[list[float]]) -> str:
+    wall, cpu = ratios
+    figures = (min(wall), statistics.median(wall), statistics.median(cpu))
+    return " | ".join(("| " + what, against, bar, *(f"{f:.2f}" for f in figures))) + " |"
 
 
 def peak_memory(d: int, threads: int) -> None:
-    """Prints MB of peak above a float32 vector, its integers and its masked vector; run it in a process of its own."""
+    """Prints MB of peak above a float32 vector and its masked vector; run it in a process of its own."""
     where = layout(d, 16, 10)
     values = np.full(d, 0.25, np.float32)
-    protect(values[: 1 << 20], layout(1 << 20, 16, 10), pair_pads(10, 0), threads)  # imports, threads, buffers
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak()
     protect(values, where, pair_pads(10, 0), threads)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6 - 2 * where.nbytes / 1e6)
+    print((_peak() - before - where.nbytes) / 1e6)
+
+
+def _peak() -> int:
+    """Bytes of the largest resident set of this process; getrusage would count what the parent held before exec."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
 def main() -> None:
@@ -202,15 +224,16 @@ def main() -> None:
         ckks = None
         print("TenSEAL: not installed, skipped")
     clock = Clock()
-    run(d, n, args.threads, repeats, ckks, clock)
+    run(Case.of(d, n, args.threads), repeats, ckks, clock)
     print(f"d = {d}, n = {n}, {args.threads} threads, {repeats} repeats, keystream {fastest()}\n")
     print(*table(clock), sep="\n")
     child = [sys.executable, __file__, "--memory", str(d * 10), "--threads", str(args.threads)]
     extra = float(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
     print(
-        f"| memory of a client's masking, d = {d * 10}, u16 | MB above the vectors | <= {MEMORY_BAR} | {extra:.0f} | |"
+        f"| memory, d = {d * 10}, u16 client | MB above update and masked vector | <= {MEMORY_BAR} | {extra:.0f} | | |"
     )
-    print("\nmilliseconds, least:", {k: round(min(v) * 1e3, 1) for k, v in clock.seconds.items()})
+    for i, unit in enumerate(("wall", "processor")):
+        print(f"\nleast ms, {unit}:", {k: round(min(t[i] for t in v) * 1e3, 1) for k, v in clock.seconds.items()})
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 Dither: an AES keystream under one 32-byte seed, nonce = ring 0 || number of the block of 2^19 elements, counted
 over all tensors. So the integers depend on (values, layout, seed) alone, never on the number of threads.
 
-Z_2^16: q = value * (2^16 / scale), rounded to a whole number, plus 16 dither bits, shifted right by 16. Given q this
-is unbiased exactly. q itself is computed in the value's own precision, so the expectation is off by at most 2^-17
+Z_2^16: the whole part of q = value * (2^16 / scale), plus 16 dither bits, shifted right by 16. Given q this is
+unbiased exactly. q itself is computed in the value's own precision and cut, so the expectation is off by at most 2^-16
 steps and, for float32, 2^-23 of the value (one unit in its last place). |q| < 2^31 by the clip: it cannot overflow.
 Z_2^32: float64, the floor of q + 16 dither bits: off by less than 2^-16 steps, and whole numbers stay whole.
 Z_2^64: float64, floor and fraction apart, 32 dither bits: off by less than 2^-32 steps, exact up to 2^53.
@@ -78,9 +78,7 @@ class _Scratch:
     """The buffers of one thread, for n elements."""
 
     def __init__(self, n: int) -> None:
-        self.real, self.other = np.empty(n), np.empty(n)
-        self.single, self.whole = np.empty(n, np.float32), np.empty(n, np.int32)
-        self.flag = np.empty(n, bool)
+        self.real, self.other, self.flag = np.empty(n), np.empty(n), np.empty(n, bool)
         self.bytes = bytearray(n * 4 + SLACK)
 
 
@@ -109,51 +107,44 @@ def _outside(tensor: Tensor, part: slice, scratch: _Scratch) -> int:
 
 
 def _fixed(tensor: Tensor, part: slice, dither: Array, scratch: _Scratch) -> None:
-    """Z_2^16, with 16 fractional bits in an int32; limit <= 2^15 - 1, so limit * 2^16 + 2^16 - 1 < 2^31."""
-    values, n, factor = tensor.values[part], len(dither), FRACTION / tensor.segment.scale
-    single = values.dtype == np.float32 and SMALL <= factor <= LARGE
-    q = (scratch.single if single else scratch.real)[:n]
-    whole, bits = scratch.whole[:n], scratch.other.view(np.int32)[:n]
-    if single:
-        np.multiply(values, np.float32(factor), out=q)
+    """Z_2^16, with 16 fractional bits in an int32; limit <= 2^15 - 1, so limit * 2^16 + 2^16 - 1 < 2^31.
+
+    Numpy casts within the operations, in pieces that stay in the first-level cache.
+    """
+    values, factor = tensor.values[part], FRACTION / tensor.segment.scale
+    precision = np.float32 if values.dtype == np.float32 and SMALL <= factor <= LARGE else np.float64
+    whole = scratch.real.view(np.int32)[: len(dither)]
+    if tensor.clips:
+        q = np.multiply(values, factor, dtype=precision)
+        _clip(q, tensor, FRACTION)
+        np.copyto(whole, q, casting="unsafe")
     else:
-        np.copyto(q, values)
-        np.multiply(q, factor, out=q)
-    _clip(q, tensor, FRACTION)
-    np.rint(q, out=q)
-    np.copyto(whole, q, casting="unsafe")
-    np.copyto(bits, dither)
-    np.add(whole, bits, out=whole)
-    np.right_shift(whole, 16, out=whole)
-    np.copyto(tensor.out[part], whole, casting="unsafe")
+        np.multiply(values, factor, out=whole, dtype=precision, casting="unsafe")
+    np.add(whole, dither, out=whole)
+    np.right_shift(whole, 16, out=tensor.out[part], dtype=np.int32, casting="unsafe")
 
 
 def _floating(tensor: Tensor, part: slice, dither: Array, scratch: _Scratch) -> None:
     """Z_2^32: |q| < 2^31, so the sum of q and 16 bits is exact to 2^-21 steps."""
     q, bits = scratch.real[: len(dither)], scratch.other[: len(dither)]
-    np.copyto(q, tensor.values[part])
-    np.multiply(q, 1 / tensor.segment.scale, out=q)
+    np.multiply(tensor.values[part], 1 / tensor.segment.scale, out=q, dtype=np.float64)
     _clip(q, tensor)
-    np.copyto(bits, dither)
-    np.multiply(bits, 1 / FRACTION, out=bits)
+    np.multiply(dither, 1 / FRACTION, out=bits, dtype=np.float64)
     np.add(q, bits, out=q)
-    np.floor(q, out=q)
-    np.copyto(tensor.out[part].view(np.int32), q, casting="unsafe")
+    np.floor(q, out=tensor.out[part].view(np.int32), casting="unsafe")
 
 
 def _exact(tensor: Tensor, part: slice, dither: Array, scratch: _Scratch) -> None:
     """Z_2^64: near 2^53 the sum of q and dither would itself be rounded, so floor and fraction stay apart."""
     n = len(dither)
     q, whole, up = scratch.real[:n], scratch.other[:n], scratch.flag[:n]
-    np.copyto(q, tensor.values[part])
-    np.divide(q, tensor.segment.scale, out=q)
+    np.divide(tensor.values[part], tensor.segment.scale, out=q, dtype=np.float64)
     _clip(q, tensor)
     np.floor(q, out=whole)
     np.subtract(q, whole, out=q)
     np.multiply(q, 2.0**32, out=q)
     np.less(dither, q, out=up)
-    np.add(whole, up, out=whole)
-    np.copyto(tensor.out[part].view(np.int64), whole, casting="unsafe")
+    np.add(whole, up, out=tensor.out[part].view(np.int64), dtype=np.float64, casting="unsafe")
 
 
 def _clip(q: Array, tensor: Tensor, units: int = 1) -> None:

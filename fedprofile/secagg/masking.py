@@ -38,7 +38,7 @@ def add_masks(acc: Vectors, pads: Sequence[Pad], backend: str = "", *, threads: 
 def add_vectors(acc: Vectors, others: Sequence[Vectors], *, threads: int = 1) -> None:
     """``acc[ring] += other[ring]`` modulo 2^ring in place, for every one of ``others``, which may be unaligned views.
 
-    A chunk of an upload is copied into an aligned buffer first: numpy adds unaligned operands many times slower.
+    An unaligned chunk is copied first: numpy adds unaligned operands many times slower.
     """
 
     def work(jobs: Iterator[tuple[int, int]]) -> None:
@@ -50,9 +50,11 @@ def add_vectors(acc: Vectors, others: Sequence[Vectors], *, threads: int = 1) ->
             for at in range(start, min(start + SEGMENT, len(whole)), step):
                 part = whole[at : min(at + step, start + SEGMENT)]
                 for other in others:
-                    aligned = buffer[: len(part)]
-                    aligned.view(np.uint8)[:] = other[ring][at : at + len(part)].view(np.uint8)
-                    np.add(part, aligned, out=part)
+                    addend = other[ring][at : at + len(part)]
+                    if not addend.flags.aligned:
+                        buffer[: len(part)].view(np.uint8)[:] = addend.view(np.uint8)
+                        addend = buffer[: len(part)]
+                    np.add(part, addend, out=part)
 
     spread(work, _segments(acc), threads)
 

@@ -31,7 +31,10 @@ SMALL, LARGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor to round: ``values`` (d,) real and finite, ``limit`` whole steps, ``out`` (d,) unsigned."""
+    """One tensor to round: ``values`` (d,) real and finite, ``limit`` whole steps, ``out`` (d,) unsigned.
+
+    ``clips``: whether any value may lie outside the limit; where none does, that work is left out.
+    """
 
     segment: Segment
     values: Array

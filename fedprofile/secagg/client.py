@@ -13,6 +13,7 @@ from fedprofile.secagg.policy import check_round
 from fedprofile.secagg.record import round_entry
 from fedprofile.secagg.round_messages import MaskedSum, Round, Upload
 from fedprofile.secagg.setup_session import Journal, SetupSession, State
+from fedprofile.secagg.tree import tree_root
 from fedprofile.secagg.wire import ZERO_HASH
 from fedprofile.types import Quantised
 
@@ -31,7 +32,7 @@ class ClientSession(SetupSession):
         Raises RemoteProtocolError or PolicyRefusal and then changes nothing.
         """
         keys, asked = self._ready(), self._live().request
-        round = Round.decode(data, self.roster)
+        round = Round.decode(data, self.roster, threads=self._threads)
         if round.id.run_id != self.run_id:
             raise remote("wrong_run")
         if round.policy_hash != self._common.hash:
@@ -62,12 +63,13 @@ class ClientSession(SetupSession):
             raise local("opener_uploads_nothing")
         if len(audit_head) != len(ZERO_HASH):
             raise local("wrong_length", "audit_head has 32 bytes")
-        y = pack(quantised, round.layout)
-        mac = self._identity.mac("integers/1", round.id.run_id, round.basis, bytes(y)).hex()
+        y = pack(quantised, round.layout, threads=self._threads)
+        root = tree_root(y, threads=self._threads)
+        mac = self._identity.mac("integers/2", round.id.run_id, round.basis, root).hex()
         if self._record.mac_of_retry(round) not in ("", mac):
             raise local("retry_differs", "other integers than in the first attempt")
         self._mask(y, round, h)
-        upload = Upload.of(round, self.me, h, audit_head, y, self._identity)
+        upload = Upload.of(round, self.me, h, audit_head, y, self._identity, threads=self._threads)
         facts = {"mac": mac, "root": upload.root.hex(), "audit_head": audit_head.hex()}
         self._commit(round_entry("upload", round, self._clock(), **facts))
         del self._verified[round.id.kind, round.id.scope]
@@ -83,7 +85,7 @@ class ClientSession(SetupSession):
         h = self._current(round)
         if self.me != round.id.opener:
             raise local("wrong_opener")
-        message = MaskedSum.decode(masked, self.roster)
+        message = MaskedSum.decode(masked, self.roster, threads=self._threads)
         if (message.id, message.h) != (round.id, h):
             raise remote("wrong_round", MaskedSum.TYPE)
         if len(message.y) != round.layout.nbytes:
@@ -92,12 +94,13 @@ class ClientSession(SetupSession):
         self._mask(total, round, h)
         self._commit(round_entry("open", round, self._clock()))
         del self._verified[round.id.kind, round.id.scope]
-        return dequantise(unpack(vectors(total, round.layout), round.layout), round.layout)
+        sums = unpack(vectors(total, round.layout), round.layout)
+        return dequantise(sums, round.layout, threads=self._threads)
 
     def _mask(self, y: bytearray, round: Round, h: bytes) -> None:
         """Adds this node's pads; the opener adds them to the others' sum, where they cancel what is left."""
         if self.profile == "strict":
-            add_masks(vectors(y, round.layout), self._ready().pads(h, round.cohort))
+            add_masks(vectors(y, round.layout), self._ready().pads(h, round.cohort), threads=self._threads)
 
     def _current(self, round: Round) -> bytes:
         """H of a verified round that is still open and whose keys still exist."""

@@ -9,7 +9,7 @@ _RESTART = "Start a new set-up with a higher number."
 _RETRY = "Send a new round with a higher (t, attempt)."
 _PLAN = "Change the plan, or this node's policy if its owner agrees."
 
-CODES: dict[str, str] = {
+FPS1: dict[str, str] = {
     # bytes
     "malformed": _ASK,
     "unknown_version": _ASK,
@@ -67,7 +67,10 @@ CODES: dict[str, str] = {
     "too_many_openings": _PLAN,
     "ring_refused": _PLAN,
     "clip_refused": _PLAN,
-    # what a node asks of a request beyond fps1
+}
+
+# what a node asks of a request beyond fps1
+BEYOND: dict[str, str] = {
     "bad_envelope": _ASK,
     "not_for_this_node": _ASK,
     "bad_order": _ASK,
@@ -94,6 +97,8 @@ CODES: dict[str, str] = {
     "no_scores": "Weigh the nodes first.",
     "not_recomputed": "Ask who runs the coordinator: it sent something else than what the nodes summed.",
 }
+
+CODES = FPS1 | BEYOND
 
 
 def local(code: str, what: str = "") -> LocalProtocolError:

@@ -21,7 +21,7 @@ class ServerSession:
     """The coordinator of one run.
 
     run_id: 32 bytes. policy: the common minimum, whose hash every node expects. cohort: party ids of
-    the run. setup: number of the last set-up of this run, 0 for a new run.
+    the run. setup: number of the last set-up of this run, 0 for a new run. ``threads`` changes speed only.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class ServerSession:
         *,
         schema_hash: bytes = ZERO_HASH,
         setup: int = 0,
+        threads: int = 1,
     ) -> None:
         check_roster(roster)
         ensure_hash(local("wrong_length", "run_id and schema_hash have 32 bytes"), run_id, schema_hash)
@@ -42,6 +43,7 @@ class ServerSession:
         check_hidden(policy, roster, cohort)
         self.run_id, self.roster, self.policy, self.profile = run_id, roster, policy, profile
         self.cohort, self.setup, self._schema_hash = wire_order(cohort), setup, schema_hash
+        self._threads = threads
         self._request: SetupReq | None = None
         self._bundle: KeyBundle | None = None
         self._t0 = b""
@@ -100,9 +102,11 @@ class ServerSession:
         if not self._asked().base_t <= round_id.t < 1 << 32 or not 0 <= round_id.attempt < 1 << 32:
             raise local("stale_round", "t or attempt outside this set-up")
         hashes = (self.policy.hash, audit_head, spine_hash, bundle_hash)
-        round = Round(round_id, wire_order(cohort), layout, model, *hashes, epoch)
+        round = Round(round_id, wire_order(cohort), layout, model, *hashes, epoch, self._threads)
         check_round(self.policy, self.roster, round, LocalProtocolError)
-        self._pending[round_id.kind, round_id.scope] = Tally(self.roster, Terms.of(round, round.bind(self._t0)))
+        self._pending[round_id.kind, round_id.scope] = Tally(
+            self.roster, Terms.of(round, round.bind(self._t0)), threads=self._threads
+        )
         return round.encode()
 
     def add(self, round_id: RoundId, party: str, upload: Buffer) -> None:
@@ -125,7 +129,7 @@ class ServerSession:
         if not round_id.opener:
             raise local("wrong_opener")
         tally = self._finish(round_id, uploads)
-        return MaskedSum(round_id, tally.terms.h, tally.total).encode()
+        return MaskedSum(round_id, tally.terms.h, tally.total).encode(threads=self._threads)
 
     def complaint(self, data: Buffer) -> Complaint:
         """A node's Complaint, its signature verified."""

@@ -41,8 +41,8 @@ class SetupSession:
     whose hash all parties put into the transcript (default: the same), and the stricter of both holds.
     rand: the node's secret bytes. journal: called with a JSON-able entry before a message is returned.
     clock: seconds since 1970, for what is counted by the day. history: all entries that the journal ever took, of
-    earlier runs too. ``masked=False`` is the research mode without pads. Every refusal is a ProtocolError; after one
-    in a set-up its keys are erased.
+    earlier runs too. ``masked=False`` is the research mode without pads; ``threads`` changes speed only. Every refusal
+    is a ProtocolError; after one in a set-up its keys are erased.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class SetupSession:
         clock: Clock = time.time,
         schema_hash: bytes = ZERO_HASH,
         history: Iterable[Mapping[str, Any]] = (),
+        threads: int = 1,
     ) -> None:
         check_roster(roster)
         if me not in {p.id for p in roster.parties} or roster.party(me).sign_pk != identity.sign_pk:
@@ -69,7 +70,7 @@ class SetupSession:
         self._rand, self._journal, self._record = rand, journal, Record(history)
         self._clock = clock
         self.profile: Profile = "strict" if masked else "none"
-        self._schema_hash = schema_hash
+        self._schema_hash, self._threads = schema_hash, threads
         self.state = State.IDLE
         self.run_id = b""
         self._handshake: Handshake | None = None

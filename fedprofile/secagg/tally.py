@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fedprofile.secagg.codes import remote
 from fedprofile.secagg.encoding import dequantise, unpack, vectors
+from fedprofile.secagg.masking import add_vectors
 from fedprofile.secagg.messages import expected_upload_size
 from fedprofile.secagg.round_messages import Round, Upload
 from fedprofile.secagg.wire import ZERO_HASH, Buffer
@@ -36,10 +37,13 @@ class Terms:
 
 
 class Tally:
-    """The sum so far, as bytes of a masked vector, and who is in it: memory of one vector, whatever the number."""
+    """The sum so far, as bytes of a masked vector, and who is in it: memory of one vector, whatever the number.
 
-    def __init__(self, roster: Roster, terms: Terms) -> None:
-        self._roster, self.terms = roster, terms
+    ``threads`` changes speed only.
+    """
+
+    def __init__(self, roster: Roster, terms: Terms, *, threads: int = 1) -> None:
+        self._roster, self.terms, self._threads = roster, terms, threads
         self.total = bytearray(terms.layout.nbytes)
         self.seen: set[str] = set()
 
@@ -63,17 +67,17 @@ class Tally:
             raise remote("wrong_round", f"upload of party {party!r}")
         if party in self.seen:
             raise remote("duplicate", f"upload of party {party!r}")
-        message.verify(self._roster)
+        message.verify(self._roster, threads=self._threads)
         y, total = vectors(message.y, terms.layout), vectors(self.total, terms.layout)
-        for ring in total:
-            np.add(total[ring], y[ring], out=total[ring])
+        add_vectors(total, [y], threads=self._threads)
         self.seen.add(party)
 
     def opened(self) -> dict[str, npt.NDArray[np.float64]]:
         """Segment name -> float64 sum of its shape. Raises RemoteProtocolError("missing_member")."""
         if self.missing:
             raise remote("missing_member", f"missing: {', '.join(self.missing)}")
-        return dequantise(unpack(vectors(self.total, self.terms.layout), self.terms.layout), self.terms.layout)
+        layout = self.terms.layout
+        return dequantise(unpack(vectors(self.total, layout), layout), layout, threads=self._threads)
 
 
 def recompute(roster: Roster, terms: Terms, uploads: Sequence[Buffer]) -> dict[str, npt.NDArray[np.float64]]:

@@ -50,14 +50,16 @@ def stream(seed: str) -> Callable[[int], bytes]:
 class Federation:
     """A coordinator and n nodes; the first, "bank", owns the labels, the others share the role "tax"."""
 
-    def __init__(self, n: int, policy: Policy | None = None, profile: str = "strict", seed: str = "a") -> None:
+    def __init__(
+        self, n: int, policy: Policy | None = None, profile: str = "strict", seed: str = "a", run: bytes = RUN
+    ) -> None:
         self.names = tuple(["bank"] + [f"tax{i}" for i in range(1, n)])
         self.ids = {p: Identity.from_seed(hashlib.sha256(p.encode()).digest()) for p in self.names}
         parties = tuple(Party(p, p, "bank" if p == "bank" else "tax", self.ids[p].sign_pk) for p in self.names)
         self.roster = sign_roster(Roster(1, b"", parties, "bank"), self.ids)
-        self.policy, self.profile, self.seed = policy or Policy(), profile, seed
+        self.policy, self.profile, self.seed, self.run = policy or Policy(), profile, seed, run
         self.journals: dict[str, list[dict[str, Any]]] = {p: [] for p in self.names}
-        self.server = ServerSession(RUN, self.roster, self.policy, self.names, profile)
+        self.server = ServerSession(run, self.roster, self.policy, self.names, profile)
         self.nodes = {p: self.session(p) for p in self.names}
 
     def session(self, name: str, **options: Any) -> ClientSession:
@@ -76,7 +78,7 @@ class Federation:
         return self
 
     def id(self, kind: str = "update", t: int = 0, attempt: int = 0, scope: str = "") -> RoundId:
-        return RoundId(RUN, kind, scope, t, attempt, "bank" if kind == "score" else "")
+        return RoundId(self.run, kind, scope, t, attempt, "bank" if kind == "score" else "")
 
     def upload(self, name: str, round: bytes, quantised: Quantised) -> bytes:
         return self.nodes[name].contribute(self.nodes[name].verify_round(round), quantised)

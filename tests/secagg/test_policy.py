@@ -111,7 +111,7 @@ def test_rosters_of_two_runs_differ_by_enough(federate, layout):
     for fewer, refused in ((1, True), (2, False)):
         fed = federate(6, Policy(colluders=0)).set_up()
         members = list(wire_order(fed.names))[:-fewer]
-        past = {"event": "upload", "run": "ab" * 32, "kind": "update", "scope": "", "t": 0, "attempt": 0}
+        past = {"event": "upload", "at": 0, "run": "ab" * 32, "kind": "update", "scope": "", "t": 0, "attempt": 0}
         past |= {"members": members, "basis": "", "score": "", "mac": "", "root": ""}
         me = members[0]
         fed.nodes[me] = fed.session(me, history=[past, *fed.journals[me]])

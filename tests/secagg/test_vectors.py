@@ -14,7 +14,7 @@ import pytest
 
 from fedprofile.errors import ProtocolError
 from fedprofile.secagg.client import ClientSession
-from fedprofile.secagg.codes import CODES
+from fedprofile.secagg.codes import FPS1
 from fedprofile.secagg.encoding import pack, quantise
 from fedprofile.secagg.identity import Identity
 from fedprofile.secagg.keys import PairKeys, transcript_hash
@@ -262,4 +262,4 @@ def test_the_bad_vectors_cover_most_codes():
     own = {"bad_identity", "bad_roster", "bad_random", "not_verified"}
     elsewhere = {"unknown_signer", "unsigned_roster"}  # test_identity.py
     assert len(BAD) >= 20
-    assert set(CODES) - met - own - elsewhere == {"too_large"}
+    assert set(FPS1) - met - own - elsewhere == {"too_large"}

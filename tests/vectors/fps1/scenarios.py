@@ -121,7 +121,7 @@ def openings(v: Any) -> dict[str, dict[str, Any]]:
 def rounds(v: Any) -> dict[str, dict[str, Any]]:
     update, stats, role, score = (v.rounds[k] for k in ("update", "stats", "role", "score"))
     played = [*SET_UP, step("verify_round", "round:update")]
-    past = {"event": "upload", "run": OTHER.hex(), "kind": "update", "scope": "", "t": 0, "attempt": 0}
+    past = {"event": "upload", "at": 0, "run": OTHER.hex(), "kind": "update", "scope": "", "t": 0, "attempt": 0}
     past |= {"members": [p for p in v.order if p != "tax-3"], "basis": "", "score": "", "mac": "", "root": ""}
 
     def bad(text: str, error: str, r: dict[str, Any], before: list[Step] | None = None, **more: Any) -> dict[str, Any]:

@@ -175,7 +175,10 @@ class Roster:
 
 @dataclass(frozen=True)
 class Policy:
-    """A node's own limits; a plan may be stricter, never laxer. Counts are customers unless said."""
+    """A node's own limits; a plan may be stricter, never laxer. Counts are customers unless said.
+
+    ``accept_differencing``: sums over sets that differ by one member may be opened (the resilient profile).
+    """
 
     min_hidden: int = 2
     colluders: int = 0
@@ -185,13 +188,16 @@ class Policy:
     max_openings: int = 12
     clip: float = 1.0
     rings: tuple[int, ...] = (16, 32, 64)
+    accept_differencing: bool = False
 
     @property
     def hash(self) -> bytes:
         return digest("policy/1", canonical(self.to_json()))
 
     def to_json(self) -> dict[str, Any]:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        """``accept_differencing`` appears only where it is true, so that a policy without it keeps its hash."""
+        fields = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return {k: v for k, v in fields.items() if k != "accept_differencing" or v}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Policy:

@@ -66,9 +66,12 @@ class PairKeys:
         self._me, self._keys, self.t = me, keys, t
 
     @staticmethod
-    def agree(me: str, private: X25519PrivateKey, peers: Mapping[str, bytes], t0: bytes, t: int) -> PairKeys:
+    def agree(
+        me: str, private: X25519PrivateKey, peers: Mapping[str, bytes], t0: bytes, t: int, *, own: bytes = b""
+    ) -> PairKeys:
         """PK_ij = HKDF-Extract(T0, X25519(m_i, m_j)), peers: party id -> raw public key.
 
+        ``own``: this node's secret (32 bytes) that becomes the key of itself with itself, if any is needed.
         Raises RemoteProtocolError("bad_key") for a key of low order (all-zero agreement, RFC 7748 6.1).
         """
         keys = {}
@@ -78,6 +81,8 @@ class PairKeys:
             except ValueError:
                 raise remote("bad_key", f"party {peer!r}") from None
             keys[peer] = bytearray(hmac.digest(t0, shared, "sha256"))
+        if own:
+            keys[me] = bytearray(hmac.digest(t0, own, "sha256"))
         return PairKeys(me, keys, t)
 
     def advance(self, t: int) -> None:
@@ -98,7 +103,11 @@ class PairKeys:
         """(k_ij, sign) for each peer j: k_ij = HKDF-Expand(PK_ij, "mask" || H), + where i < j in wire order."""
         mine = party_wire_id(self._me)
         peers = [p for p in cohort if p != self._me]
-        return [(expand(self._keys[p], b"mask" + h), 1 if mine < party_wire_id(p) else -1) for p in peers]
+        return [(self.derive(p, b"mask" + h), 1 if mine < party_wire_id(p) else -1) for p in peers]
+
+    def derive(self, peer: str, info: bytes) -> bytes:
+        """HKDF-Expand of the key with ``peer`` at the present t; 32 bytes."""
+        return expand(self._keys[peer], info)
 
     def erase(self) -> None:
         """Best effort: overwrites what this process holds; the interpreter may have made copies."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from fedprofile.errors import ProtocolError
 from fedprofile.secagg.codes import CODES, refusal
 from fedprofile.secagg.encoding import check_layout
+from fedprofile.secagg.graph import Graph
 from fedprofile.secagg.round_messages import Round
 from fedprofile.types import Policy, Roster
 
@@ -41,6 +42,7 @@ def stricter(own: Policy, common: Policy) -> Policy:
         max_openings=min(own.max_openings, common.max_openings),
         clip=min(own.clip, common.clip),
         rings=tuple(r for r in own.rings if r in common.rings),
+        accept_differencing=own.accept_differencing and common.accept_differencing,
     )
 
 
@@ -49,6 +51,19 @@ def check_hidden(policy: Policy, roster: Roster, cohort: tuple[str, ...], opener
     left = hidden(cohort, roster.label_owner, opener, policy.colluders)
     if left < policy.min_hidden:
         raise refusal("too_few_hidden", f"{max(left, 0)} hidden contributions, {policy.min_hidden} asked for")
+
+
+def check_survivors(policy: Policy, roster: Roster, graph: Graph, survivors: tuple[str, ...]) -> None:
+    """Whether a set may open (5.6, 9.1): a quorum, enough hidden, and too few lost to cut the graph.
+
+    Whoever names the dropped may pick them; with the colluders they stay fewer than the degree, so the pads
+    that nobody knows still join all honest survivors. In a complete graph this says at least colluders + 2.
+    Raises PolicyRefusal: too_few_survivors, too_few_hidden.
+    """
+    dropped = graph.members - len(survivors)
+    if len(survivors) < graph.quorum or policy.colluders + dropped >= graph.degree:
+        raise refusal("too_few_survivors", f"{len(survivors)} of {graph.members}")
+    check_hidden(policy, roster, survivors)
 
 
 def check_round(policy: Policy, roster: Roster, round: Round, error: type[ProtocolError]) -> None:

@@ -172,8 +172,11 @@ class Upload:
         unsigned = cls(round.id, party, h, audit_head, spine, bundle, round.epoch, tree_root(y), b"", y)
         return replace(unsigned, signature=identity.sign(cls.TYPE, unsigned.body()))
 
+    def parts(self) -> list[Buffer]:
+        return [self.body(), *Writer().put(self.signature).put(self.y).parts()]
+
     def encode(self) -> bytes:
-        return self.body() + Writer().put(self.signature).put(self.y).done()
+        return b"".join(self.parts())
 
     def verify(self, roster: Roster) -> None:
         """Raises RemoteProtocolError: bad_root where y is not what was signed, or bad_signature."""

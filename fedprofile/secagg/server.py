@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,18 +17,25 @@ from fedprofile.secagg.messages import expected_upload_size
 from fedprofile.secagg.policy import check_hidden, check_round
 from fedprofile.secagg.round_messages import MaskedSum, Round, Upload
 from fedprofile.secagg.setup_messages import Complaint, KeyAd, KeyBundle, KeyOpen, OpenBundle, Profile, SetupReq
+from fedprofile.secagg.transitions import SETUP_AT_COORDINATOR, STRICT_AT_COORDINATOR, State, Sum, Table
 from fedprofile.secagg.wire import ZERO_HASH, Buffer, ensure_hash, wire_order
 from fedprofile.types import Layout, Opened, Policy, Roster, RoundId
 
 
 @dataclass
-class _Pending:
+class Pending:
     """One round in progress: the sum so far, as bytes of a masked vector, and who is in it."""
 
     round: Round
     h: bytes
     total: bytearray
-    seen: set[str]
+    seen: set[str] = field(default_factory=set)
+    state: Sum = Sum.COLLECTING
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Whose values the sum holds once it is open."""
+        return self.round.contributors
 
 
 class ServerSession:
@@ -59,7 +66,8 @@ class ServerSession:
         self._request: SetupReq | None = None
         self._bundle: KeyBundle | None = None
         self._t0 = b""
-        self._pending: dict[tuple[str, str], _Pending] = {}
+        self.state = State.IDLE
+        self._pending: dict[tuple[str, str], Pending] = {}
 
     def setup_request(self, base_t: int = 0) -> bytes:
         """The SetupReq of the next set-up, the same for every node; ``base_t`` is the first t that it will serve."""
@@ -68,26 +76,29 @@ class ServerSession:
         self._pending.clear()
         hashes = (self.roster.hash, self.policy.hash, self._schema_hash)
         self._request = SetupReq(self.run_id, self.setup, base_t, self.profile, *hashes, self.cohort)
+        self._move(SetupReq.TYPE)
         return self._request.encode()
 
     def key_bundle(self, replies: Mapping[str, bytes]) -> bytes:
         """The KeyBundle from every node's KeyAd, by party id. Raises RemoteProtocolError naming the party."""
-        request = self._asked()
+        request = self._asked(KeyBundle.TYPE)
         ads = tuple(KeyAd.decode(replies[p], self.roster) for p in wire_order(tuple(replies)))
         _check_origin(replies, tuple(ad.party for ad in ads))
         check_ads(self.roster, request, ads)
         self._bundle = KeyBundle(ads)
+        self._move(KeyBundle.TYPE)
         return self._bundle.encode()
 
     def open_bundle(self, replies: Mapping[str, bytes]) -> bytes:
         """The OpenBundle from every node's KeyOpen, by party id; rounds may begin."""
-        request = self._asked()
+        request = self._asked(OpenBundle.TYPE)
         if self._bundle is None:
             raise local("wrong_state")
         opens = tuple(KeyOpen.decode(replies[p], self.roster) for p in wire_order(tuple(replies)))
         _check_origin(replies, tuple(o.party for o in opens))
         check_opens(self.roster, request, self._bundle, opens)
         self._t0 = transcript_hash(self._bundle.items, opens)
+        self._move(OpenBundle.TYPE)
         return OpenBundle(opens).encode()
 
     def round(
@@ -106,18 +117,16 @@ class ServerSession:
 
         cohort: party ids, the opener of a score sum included. Raises what the nodes would refuse.
         """
-        if not self._t0:
-            raise local("wrong_state", "no set-up")
+        request = self._asked(Round.TYPE)
         ensure_hash(local("wrong_length"), spine_hash, bundle_hash, audit_head)
         if round_id.run_id != self.run_id or not set(cohort) <= set(self.cohort):
             raise local("wrong_run", "run or cohort of another set-up")
-        if not self._asked().base_t <= round_id.t < 1 << 32 or not 0 <= round_id.attempt < 1 << 32:
+        if not request.base_t <= round_id.t < 1 << 32 or not 0 <= round_id.attempt < 1 << 32:
             raise local("stale_round", "t or attempt outside this set-up")
         hashes = (self.policy.hash, audit_head, spine_hash, bundle_hash)
         round = Round(round_id, wire_order(cohort), layout, model, *hashes, epoch)
         check_round(self.policy, self.roster, round, LocalProtocolError)
-        pending = _Pending(round, round.bind(self._t0), bytearray(layout.nbytes), set())
-        self._pending[round_id.kind, round_id.scope] = pending
+        self._pending[round_id.kind, round_id.scope] = self._begin(round)
         return round.encode()
 
     def add(self, round_id: RoundId, party: str, upload: Buffer) -> None:
@@ -125,23 +134,22 @@ class ServerSession:
 
         Raises RemoteProtocolError: wrong_length, wrong_round, unknown_party, duplicate, bad_root, bad_signature.
         """
-        pending = self._current(round_id)
+        pending = self._current(round_id, Upload.TYPE)
         if memoryview(upload).nbytes != expected_upload_size(pending.round.layout):
             raise remote("wrong_length", f"upload of party {party!r}")
-        message = Upload.decode(upload, self.roster)
-        if message.party != party or party not in pending.round.contributors:
+        self._take(pending, party, Upload.decode(upload, self.roster))
+
+    def _take(self, pending: Pending, party: str, message: Upload) -> None:
+        round = pending.round
+        if message.party != party or party not in round.contributors:
             raise remote("unknown_party", f"upload in the name of party {party!r}")
-        expected = (pending.round.spine_hash, pending.round.bundle_hash, pending.round.epoch)
-        if (message.id, message.h) != (round_id, pending.h) or expected != (
-            message.spine_hash,
-            message.bundle_hash,
-            message.epoch,
-        ):
+        expected = (round.id, pending.h, round.spine_hash, round.bundle_hash, round.epoch)
+        if (message.id, message.h, message.spine_hash, message.bundle_hash, message.epoch) != expected:
             raise remote("wrong_round", f"upload of party {party!r}")
         if party in pending.seen:
             raise remote("duplicate", f"upload of party {party!r}")
         message.verify(self.roster)
-        y, total = vectors(message.y, pending.round.layout), vectors(pending.total, pending.round.layout)
+        y, total = vectors(message.y, round.layout), vectors(pending.total, round.layout)
         for ring in total:
             np.add(total[ring], y[ring], out=total[ring])
         pending.seen.add(party)
@@ -156,7 +164,7 @@ class ServerSession:
             raise local("wrong_opener", "only the label owner opens a score sum")
         pending = self._finish(round_id, uploads)
         sums = unpack(vectors(pending.total, pending.round.layout), pending.round.layout)
-        return Opened(round_id, pending.round.contributors, dequantise(sums, pending.round.layout))
+        return Opened(round_id, pending.members, dequantise(sums, pending.round.layout))
 
     def masked_sum(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None = None) -> bytes:
         """The MaskedSum for the opener of a score sum; raises as ``open`` does."""
@@ -171,8 +179,8 @@ class ServerSession:
         message.verify(self.roster)
         return message
 
-    def _finish(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None) -> _Pending:
-        pending = self._current(round_id)
+    def _finish(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None) -> Pending:
+        pending = self._current(round_id, "open")
         for party, upload in (uploads or {}).items():
             self.add(round_id, party, upload)
         if missing := sorted(set(pending.round.contributors) - pending.seen):
@@ -180,16 +188,27 @@ class ServerSession:
         del self._pending[round_id.kind, round_id.scope]
         return pending
 
-    def _current(self, round_id: RoundId) -> _Pending:
+    def _begin(self, round: Round) -> Pending:
+        return Pending(round, round.bind(self._t0), bytearray(round.layout.nbytes))
+
+    def _table(self, round_id: RoundId) -> Table[Sum]:
+        return STRICT_AT_COORDINATOR
+
+    def _current(self, round_id: RoundId, event: str) -> Pending:
         pending = self._pending.get((round_id.kind, round_id.scope))
         if pending is None or pending.round.id != round_id:
             raise local("wrong_round", "not in progress")
+        if (pending.state, event) not in self._table(round_id):
+            raise local("wrong_state", f"{event} while {pending.state.value}")
         return pending
 
-    def _asked(self) -> SetupReq:
-        if self._request is None:
-            raise local("wrong_state", "no set-up asked for")
+    def _asked(self, event: str) -> SetupReq:
+        if self._request is None or (self.state, event) not in SETUP_AT_COORDINATOR:
+            raise local("wrong_state", f"{event} while {self.state.value}")
         return self._request
+
+    def _move(self, event: str) -> None:
+        self.state = SETUP_AT_COORDINATOR[self.state, event]
 
 
 def _check_origin(replies: Mapping[str, bytes], senders: tuple[str, ...]) -> None:

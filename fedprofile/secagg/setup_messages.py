@@ -22,8 +22,8 @@ from fedprofile.secagg.wire import (
 )
 from fedprofile.types import Roster
 
-Profile = Literal["strict", "none"]
-PROFILES: tuple[Profile, ...] = ("strict", "none")
+Profile = Literal["strict", "none", "resilient"]
+PROFILES: tuple[Profile, ...] = ("strict", "none", "resilient")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class SetupReq:
         return message
 
 
-class _Signed:
+class Signed:
     """A message of one party whose signature is its last field."""
 
     TYPE: ClassVar[str]
@@ -86,7 +86,7 @@ class _Signed:
 
 
 @dataclass(frozen=True)
-class KeyAd(_Signed):
+class KeyAd(Signed):
     """Node -> coordinator: fresh X25519 keys for masks and for sealing, and a commitment to a nonce."""
 
     TYPE: ClassVar[str] = "KeyAd"
@@ -113,7 +113,7 @@ class KeyAd(_Signed):
 
 
 @dataclass(frozen=True)
-class KeyOpen(_Signed):
+class KeyOpen(Signed):
     """Node -> coordinator: opens the commitment and fixes the bundle that it answers."""
 
     TYPE: ClassVar[str] = "KeyOpen"
@@ -179,13 +179,13 @@ def _encode_items(type: str, items: tuple[KeyAd, ...] | tuple[KeyOpen, ...]) -> 
 
 
 def _items(r: Reader) -> list[bytes]:
-    items = [r.take(maximum=_Signed.MAX) for _ in range(r.count())]
+    items = [r.take(maximum=Signed.MAX) for _ in range(r.count())]
     r.end()
     return items
 
 
 @dataclass(frozen=True)
-class Complaint(_Signed):
+class Complaint(Signed):
     """Node -> coordinator: a fixed code and the hash of the message refused; at most 4 KiB, no text."""
 
     TYPE: ClassVar[str] = "Complaint"

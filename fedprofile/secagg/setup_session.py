@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from enum import Enum
 from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -18,18 +17,11 @@ from fedprofile.secagg.policy import check_hidden, stricter
 from fedprofile.secagg.record import Entry, Record, setup_entry
 from fedprofile.secagg.setup_messages import Complaint, KeyBundle, OpenBundle, Profile, SetupReq
 from fedprofile.secagg.transcript import join, split
+from fedprofile.secagg.transitions import SETUP_AT_NODE, State
 from fedprofile.secagg.wire import ZERO_HASH, Buffer, message_type
 from fedprofile.types import Policy, Roster
 
 Journal = Callable[[Entry], None]
-
-
-class State(Enum):
-    IDLE = "idle"
-    ADVERTISED = "advertised"
-    OPENED = "opened"
-    READY = "ready"
-    CLOSED = "closed"
 
 
 class SetupSession:
@@ -87,25 +79,37 @@ class SetupSession:
         if session._record.latest_setup(asked.run_id) > asked.setup:
             raise remote("setup_reused")
         session._begin(asked)
+        session._move(SetupReq.TYPE)
         if bundle:
             session._accept_bundle(bundle)
+            session._move(KeyBundle.TYPE)
         if opens:
             session._on_open_bundle(opens)
+            session._move(OpenBundle.TYPE)
             session.advance(max(asked.base_t, session._record.latest_t(asked.run_id)))
         return session
 
     def handle(self, message: bytes) -> bytes | None:
         """The answer to a set-up message, None where there is none (then the session is ready)."""
         kind = message_type(message)
-        step = TRANSITIONS.get((self.state, kind))
-        if step is None:
+        if (self.state, kind) not in SETUP_AT_NODE:
             raise remote("need_setup" if self.state is State.IDLE else "wrong_state", f"{kind} in {self.state.value}")
+        steps: dict[str, Callable[[bytes], bytes | None]] = {
+            SetupReq.TYPE: self._on_setup,
+            KeyBundle.TYPE: self._on_key_bundle,
+            OpenBundle.TYPE: self._on_open_bundle,
+        }
         try:
-            return step(self, message)
+            reply = steps[kind](message)
         except ProtocolError:
             if kind != SetupReq.TYPE:
                 self._reset(State.IDLE)
             raise
+        self._move(kind)
+        return reply
+
+    def _move(self, event: str) -> None:
+        self.state = SETUP_AT_NODE[self.state, event]
 
     def _on_setup(self, data: bytes) -> bytes:
         request = SetupReq.decode(data, self.roster)
@@ -130,7 +134,7 @@ class SetupSession:
         check_hidden(self.policy, self.roster, request.cohort)
 
     def _begin(self, request: SetupReq) -> Handshake:
-        self._reset(State.ADVERTISED)
+        self._reset(State.IDLE)
         self.run_id = request.run_id
         self._handshake = Handshake(self.roster, self.me, request, Ephemeral.draw(self._rand))
         return self._handshake
@@ -138,7 +142,6 @@ class SetupSession:
     def _accept_bundle(self, data: bytes) -> Handshake:
         handshake = self._live()
         handshake.accept_bundle(KeyBundle.decode(data, self.roster))
-        self.state = State.OPENED
         return handshake
 
     def _on_key_bundle(self, data: bytes) -> bytes:
@@ -147,7 +150,6 @@ class SetupSession:
     def _on_open_bundle(self, data: bytes) -> None:
         opens = OpenBundle.decode(data, self.roster)
         self._t0, self._keys, self._seal = self._live().accept_opens(opens)
-        self.state = State.READY
 
     def advance(self, t: int) -> None:
         """Ratchets the pair keys to index ``t`` (counted from the set-up's ``base_t``) and erases the earlier ones."""
@@ -207,13 +209,3 @@ class SetupSession:
         self._handshake, self._keys, self._seal, self._t0 = None, None, None, b""
         self._verified.clear()
         self.state = state
-
-
-TRANSITIONS: dict[tuple[State, str], Callable[[SetupSession, bytes], bytes | None]] = {
-    (State.IDLE, "SetupReq"): SetupSession._on_setup,
-    (State.ADVERTISED, "SetupReq"): SetupSession._on_setup,
-    (State.OPENED, "SetupReq"): SetupSession._on_setup,
-    (State.READY, "SetupReq"): SetupSession._on_setup,
-    (State.ADVERTISED, "KeyBundle"): SetupSession._on_key_bundle,
-    (State.OPENED, "OpenBundle"): SetupSession._on_open_bundle,
-}

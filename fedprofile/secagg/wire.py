@@ -40,6 +40,11 @@ TAGS = {
     "MaskedSum": 8,
     "Complaint": 9,
     "Transcript": 10,
+    "ResilientUpload": 11,
+    "Survivors": 12,
+    "Agree": 13,
+    "Open": 14,
+    "Reveal": 15,
 }
 _TYPES = {tag: name for name, tag in TAGS.items()}
 
@@ -71,6 +76,12 @@ class Writer:
         self._parts += [memoryview(value).nbytes.to_bytes(4, "big"), value]
         return self
 
+    def put_parts(self, parts: list[Buffer]) -> Writer:
+        """One field that comes in pieces: a vector inside it is still copied once only."""
+        self._parts.append(sum(memoryview(p).nbytes for p in parts).to_bytes(4, "big"))
+        self._parts += parts
+        return self
+
     def u8(self, value: int) -> Writer:
         return self.put(value.to_bytes(1, "big"))
 
@@ -85,6 +96,9 @@ class Writer:
 
     def text(self, value: str) -> Writer:
         return self.put(value.encode())
+
+    def parts(self) -> list[Buffer]:
+        return list(self._parts)
 
     def done(self) -> bytes:
         return b"".join(self._parts)

@@ -57,13 +57,14 @@ class ResilientServer(ServerSession):
         if memoryview(upload).nbytes != expected_resilient_upload_size(pending.round.layout, pending.circle, party):
             raise remote("wrong_length", f"upload of party {party!r}")
         message = ResilientUpload.decode(upload, self.roster)
-        if message.upload.party != party or tuple(p for p, _ in message.shares) != pending.circle.holders(party):
-            raise remote("unknown_party", f"upload in the name of party {party!r}, or shares for others")
+        self._check_upload(pending, party, message.upload)
+        if tuple(p for p, _ in message.shares) != pending.circle.holders(party):
+            raise remote("bad_share", f"party {party!r} shared with others than its holders")
         message.verify(self.roster)
         if pending.circle.graph.complete:
             consent = Agree(round_id, party, pending.h, pending.circle.members, message.consent)
             consent.verify(self.roster)
-        self._take(pending, party, message.upload)
+        self._take(pending, message.upload)
         pending.consents[party], pending.sealed[party] = message.consent, dict(message.shares)
         return None
 
@@ -100,7 +101,8 @@ class ResilientServer(ServerSession):
         if len(signatures) < pending.circle.graph.quorum:
             raise remote("too_few_signatures", f"{len(signatures)} of {pending.circle.graph.quorum}")
         pending.state = self._table(round_id)[pending.state, Open.TYPE]
-        signed: Items = tuple((p, signatures[p]) for p in pending.survivors if p in signatures)
+        enough = len(signatures) if signatures is pending.consents else pending.circle.graph.quorum
+        signed: Items = tuple((p, signatures[p]) for p in pending.survivors if p in signatures)[:enough]
         message = Open(round_id, pending.h, pending.survivors, signed, ())
         return {p: replace(message, shares=_sealed_for(pending, p)).encode() for p in pending.survivors}
 

@@ -137,9 +137,11 @@ class ServerSession:
         pending = self._current(round_id, Upload.TYPE)
         if memoryview(upload).nbytes != expected_upload_size(pending.round.layout):
             raise remote("wrong_length", f"upload of party {party!r}")
-        self._take(pending, party, Upload.decode(upload, self.roster))
+        message = Upload.decode(upload, self.roster)
+        self._check_upload(pending, party, message)
+        self._take(pending, message)
 
-    def _take(self, pending: Pending, party: str, message: Upload) -> None:
+    def _check_upload(self, pending: Pending, party: str, message: Upload) -> None:
         round = pending.round
         if message.party != party or party not in round.contributors:
             raise remote("unknown_party", f"upload in the name of party {party!r}")
@@ -148,11 +150,14 @@ class ServerSession:
             raise remote("wrong_round", f"upload of party {party!r}")
         if party in pending.seen:
             raise remote("duplicate", f"upload of party {party!r}")
+
+    def _take(self, pending: Pending, message: Upload) -> None:
         message.verify(self.roster)
+        round = pending.round
         y, total = vectors(message.y, round.layout), vectors(pending.total, round.layout)
         for ring in total:
             np.add(total[ring], y[ring], out=total[ring])
-        pending.seen.add(party)
+        pending.seen.add(message.party)
 
     def open(self, round_id: RoundId, uploads: Mapping[str, Buffer] | None = None) -> Opened:
         """The sum over all contributors, from ``uploads`` and what was added before; the round is over then.

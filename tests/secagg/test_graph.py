@@ -22,7 +22,14 @@ def test_small_cohorts_of_section_5_2(n, colluders, threshold):
 
 @pytest.mark.parametrize(
     ("n", "colluders", "row"),
-    [(50, 2, (8, 6)), (50, 5, (10, 8)), (100, 5, (16, 11)), (100, 10, (22, 17)), (200, 40, (76, 57)), (300, 0, (38, 27))],
+    [
+        (50, 2, (8, 6)),
+        (50, 5, (10, 8)),
+        (100, 5, (16, 11)),
+        (100, 10, (22, 17)),
+        (200, 40, (76, 57)),
+        (300, 0, (38, 27)),
+    ],
 )
 def test_rows_of_section_5_2(n, colluders, row):
     graph = graph_of(n, colluders)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from fedprofile.errors import LocalProtocolError, PolicyRefusal, ProtocolError, RemoteProtocolError
 from fedprofile.secagg.client import ClientSession
+from fedprofile.secagg.graph import graph_of
 from fedprofile.secagg.identity import Identity, sign_roster
 from fedprofile.secagg.messages import Round, SetupReq
-from fedprofile.secagg.policy import hidden, stricter, tolerance
+from fedprofile.secagg.policy import check_survivors, hidden, stricter, tolerance
 from fedprofile.secagg.server import ServerSession
 from fedprofile.secagg.wire import wire_order
 from fedprofile.types import Layout, Party, Policy, Roster, Segment
@@ -180,3 +182,35 @@ def test_sybil_and_wrong_identity(federate):
     server = ServerSession(b"\1" * 32, other, fed.policy, names)
     with pytest.raises(RemoteProtocolError, match="unknown_party"):
         fed.nodes["bank"].handle(server.setup_request())
+
+
+def test_differencing_is_accepted_only_by_both_and_leaves_other_policies_as_they_were():
+    yes, no = Policy(accept_differencing=True), Policy()
+    assert [stricter(a, b).accept_differencing for a, b in ((yes, yes), (yes, no), (no, yes))] == [True, False, False]
+    assert Policy.from_json(yes.to_json()) == yes
+    assert Policy.from_json(no.to_json()) == no
+    assert "accept_differencing" not in no.to_json()
+    assert yes.hash != no.hash
+
+
+@pytest.mark.parametrize(
+    ("n", "survivors", "colluders", "code"),
+    [
+        (4, 3, 0, ""),
+        (4, 2, 0, "too_few_survivors"),
+        (10, 7, 3, ""),
+        (10, 6, 3, "too_few_survivors"),
+        (3, 2, 0, "too_few_hidden"),
+        (50, 48, 2, ""),  # degree 8, quorum 27: losses and colluders stay below 8
+        (50, 45, 2, ""),
+        (50, 44, 2, "too_few_survivors"),
+    ],
+)
+def test_survivors(federate, n, survivors, colluders, code):
+    fed = federate(n)
+    check = partial(check_survivors, Policy(colluders=colluders), fed.roster, graph_of(n, colluders))
+    if not code:
+        return check(fed.names[:survivors])
+    with pytest.raises(PolicyRefusal, match=code):
+        check(fed.names[:survivors])
+    return None

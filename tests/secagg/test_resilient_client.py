@@ -100,7 +100,10 @@ HOSTILE = {
         lambda r: r.request("tax1", SEVEN, signers=SEVEN[:6]),
         "too_few_signatures",
     ),
-    "open: signed by the dropped": (lambda r: r.request("tax1", signers=("bank", "tax2", "tax3", "tax6")), "wrong_survivors"),
+    "open: signed by the dropped": (
+        lambda r: r.request("tax1", signers=("bank", "tax2", "tax3", "tax6")),
+        "wrong_survivors",
+    ),
     "open: one signature four times": (
         lambda r: r.request("tax1", signatures=(("bank", r.agree("bank")),) * 4),
         "duplicate",
@@ -249,7 +252,7 @@ def test_differencing_is_accepted_by_name_only(federate):
     own = ResilientSession(*fed.arguments("tax1", Policy()), common=fed.policy)
     with pytest.raises(PolicyRefusal, match="differencing_refused"):
         own.handle(fed.server.setup_request())
-    strict = federate(4).server.setup_request()
+    strict = federate(4, fed.policy).server.setup_request()
     with pytest.raises(PolicyRefusal, match="profile_mismatch"):
         fed.nodes["tax1"].handle(strict)
 

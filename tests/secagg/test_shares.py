@@ -37,8 +37,7 @@ PADS = {p: p.encode() * 32 for p in "bcde"}
 
 def test_holders_recover_seed_and_pads(keys, circle):
     dealt = {
-        holder: unseal(keys[holder], "a", holder, H, sealed)
-        for holder, sealed in deal(keys["a"], "a", H, circle, PADS)
+        holder: unseal(keys[holder], "a", holder, H, sealed) for holder, sealed in deal(keys["a"], "a", H, circle, PADS)
     }
     assert all(len(d) == sealed_size(circle, "a") - TAG for d in dealt.values())
     secrets = [

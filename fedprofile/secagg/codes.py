@@ -43,6 +43,8 @@ CODES: dict[str, str] = {
     "need_setup": _RESTART,
     "bad_key": _RESTART,
     "bad_commitment": _RESTART,
+    "bad_ciphertext": _RESTART,
+    "kem_mismatch": "Name the same secure.kem at the coordinator and at every node.",
     "wrong_setup": _RESTART,
     "restore_mismatch": "Restore with the random source of that session; otherwise set up anew.",
     "bad_random": "The random source has to return exactly the bytes asked for.",

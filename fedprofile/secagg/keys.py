@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -24,16 +25,23 @@ MAX_JUMP = 4096
 
 @dataclass(frozen=True)
 class Ephemeral:
-    """What a node draws for one set-up: mask key, sealing key and nonce, 32 bytes each, in this order."""
+    """What a node draws for one set-up: mask key, sealing key and nonce, 32 bytes each, in this order.
+
+    Hybrid: then the seed of an ML-KEM-768 key, 64 bytes (FIPS 203, section 7.1).
+    """
 
     mask: X25519PrivateKey = field(repr=False)
     enc: X25519PrivateKey = field(repr=False)
     nonce: bytes = field(repr=False)
+    kem: MLKEM768PrivateKey | None = field(default=None, repr=False)
 
     @staticmethod
-    def draw(rand: Rand) -> Ephemeral:
+    def draw(rand: Rand, hybrid: bool = False) -> Ephemeral:
         keys = [X25519PrivateKey.from_private_bytes(draw(rand, 32)) for _ in range(2)]
-        return Ephemeral(keys[0], keys[1], draw(rand, 32))
+        nonce = draw(rand, 32)
+        return Ephemeral(
+            keys[0], keys[1], nonce, MLKEM768PrivateKey.from_seed_bytes(draw(rand, 64)) if hybrid else None
+        )
 
     @property
     def commit(self) -> bytes:
@@ -43,6 +51,22 @@ class Ephemeral:
     def public(self) -> tuple[bytes, bytes]:
         """(pk_mask, pk_enc), raw."""
         return self.mask.public_key().public_bytes_raw(), self.enc.public_key().public_bytes_raw()
+
+    @property
+    def kem_pk(self) -> bytes:
+        """The raw encapsulation key, empty where the set-up is not hybrid."""
+        return self.kem.public_key().public_bytes_raw() if self.kem else b""
+
+
+def encapsulate(kem_pk: bytes, party: str) -> tuple[bytes, bytes]:
+    """(shared secret, ciphertext) for the ML-KEM-768 key of ``party``; the randomness is the operating system's.
+
+    Raises RemoteProtocolError("bad_key") for bytes that are no such key.
+    """
+    try:
+        return MLKEM768PublicKey.from_public_bytes(kem_pk).encapsulate()
+    except ValueError:
+        raise remote("bad_key", f"party {party!r}") from None
 
 
 def commitment(nonce: bytes) -> bytes:
@@ -67,11 +91,19 @@ class PairKeys:
 
     @staticmethod
     def agree(
-        me: str, private: X25519PrivateKey, peers: Mapping[str, bytes], t0: bytes, t: int, *, own: bytes = b""
+        me: str,
+        private: X25519PrivateKey,
+        peers: Mapping[str, bytes],
+        t0: bytes,
+        t: int,
+        *,
+        kem: Mapping[str, bytes] | None = None,
+        own: bytes = b"",
     ) -> PairKeys:
-        """PK_ij = HKDF-Extract(T0, X25519(m_i, m_j)), peers: party id -> raw public key.
+        """PK_ij = HKDF-Extract(T0, X25519(m_i, m_j) || ss_ij), peers: party id -> raw public key.
 
-        ``own``: this node's secret (32 bytes) that becomes the key of itself with itself, if any is needed.
+        ``kem``: party id -> ML-KEM shared secret ss_ij, none where the set-up is not hybrid. ``own``: this
+        node's secret (32 bytes) that becomes the key of itself with itself, if any is needed.
         Raises RemoteProtocolError("bad_key") for a key of low order (all-zero agreement, RFC 7748 6.1).
         """
         keys = {}
@@ -80,7 +112,7 @@ class PairKeys:
                 shared = private.exchange(X25519PublicKey.from_public_bytes(pk))
             except ValueError:
                 raise remote("bad_key", f"party {peer!r}") from None
-            keys[peer] = bytearray(hmac.digest(t0, shared, "sha256"))
+            keys[peer] = bytearray(hmac.digest(t0, shared + (kem[peer] if kem else b""), "sha256"))
         if own:
             keys[me] = bytearray(hmac.digest(t0, own, "sha256"))
         return PairKeys(me, keys, t)

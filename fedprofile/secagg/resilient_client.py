@@ -9,21 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 from fedprofile.secagg.client import ClientSession
-from fedprofile.secagg.codes import local, refusal, remote
+from fedprofile.secagg.codes import refusal, remote
 from fedprofile.secagg.encoding import draw, vectors
 from fedprofile.secagg.graph import Circle, graph_of
-from fedprofile.secagg.handshake import Handshake
+from fedprofile.secagg.handshake import Agreed, Handshake
 from fedprofile.secagg.identity import verify
 from fedprofile.secagg.keys import PairKeys
 from fedprofile.secagg.masking import add_masks
 from fedprofile.secagg.policy import check_survivors
 from fedprofile.secagg.record import Entry, Last, survivors_entry
-from fedprofile.secagg.resilient_messages import Agree, Items, Open, ResilientUpload, Reveal, Survivors
+from fedprofile.secagg.resilient_messages import Agree, Open, ResilientUpload, Reveal, Survivors
 from fedprofile.secagg.round_messages import Round, Upload
 from fedprofile.secagg.setup_messages import SetupReq
 from fedprofile.secagg.shares import deal, own_seed, sealed_size, self_key, to_reveal, unseal
 from fedprofile.secagg.transitions import RESILIENT_AT_NODE, State, Sum, Table
-from fedprofile.secagg.wire import message_type
+from fedprofile.secagg.wire import Items, message_type
 from fedprofile.types import RoundId
 
 
@@ -74,13 +74,13 @@ class ResilientSession(ClientSession):
         self._own = draw(self._rand, 32)
         return handshake
 
-    def _on_open_bundle(self, data: bytes) -> None:
-        super()._on_open_bundle(data)
-        asked, bundle, private = self._live().request, self._live().bundle, self._seal
-        if bundle is None or private is None:
-            raise local("wrong_state")
-        peers = {ad.party: ad.pk_enc for ad in bundle.items if ad.party != self.me}
-        self._shares = PairKeys.agree(self.me, private, peers, self._t0, asked.base_t, own=self._own)
+    def _take_keys(self, agreed: Agreed) -> None:
+        super()._take_keys(agreed)
+        asked, bundle = self._live().request, self._live().bundle
+        peers = {ad.party: ad.pk_enc for ad in bundle.items if ad.party != self.me} if bundle else {}
+        self._shares = PairKeys.agree(
+            self.me, agreed.seal, peers, agreed.t0, asked.base_t, kem=agreed.kem, own=self._own
+        )
         self._own = b""
 
     def _reset(self, state: State) -> None:

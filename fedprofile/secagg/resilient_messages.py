@@ -11,33 +11,20 @@ from fedprofile.secagg.setup_messages import Signed
 from fedprofile.secagg.wire import (
     HASH,
     ID,
+    MAX_SMALL,
     SIGNATURE,
     Buffer,
+    Items,
     Reader,
     Writer,
-    ensure_increasing,
     party_of,
     party_wire_id,
+    put_items,
     put_parties,
+    take_items,
     take_parties,
 )
 from fedprofile.types import Roster, RoundId
-
-Items = tuple[tuple[str, bytes], ...]
-MAX_SMALL = 1 << 22
-
-
-def put_items(w: Writer, items: Items) -> None:
-    """(party, bytes) each, in wire order."""
-    w.u32(len(items))
-    for party, data in items:
-        w.put(party_wire_id(party)).put(data)
-
-
-def take_items(r: Reader, roster: Roster, size: int | None = None) -> Items:
-    raw = [(r.take(ID), r.take(size, MAX_SMALL)) for _ in range(r.count())]
-    ensure_increasing([wire_id for wire_id, _ in raw])
-    return tuple((party_of(roster, wire_id), data) for wire_id, data in raw)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from fedprofile.secagg.graph import Circle, graph_of
 from fedprofile.secagg.masking import Pad, add_masks
 from fedprofile.secagg.messages import expected_resilient_upload_size
 from fedprofile.secagg.policy import check_survivors
-from fedprofile.secagg.resilient_messages import Agree, Items, Open, ResilientUpload, Reveal, Survivors
+from fedprofile.secagg.resilient_messages import Agree, Open, ResilientUpload, Reveal, Survivors
 from fedprofile.secagg.round_messages import Round
 from fedprofile.secagg.server import Pending, ServerSession
 from fedprofile.secagg.shares import self_key
 from fedprofile.secagg.transitions import RESILIENT_AT_COORDINATOR, Sum, Table
-from fedprofile.secagg.wire import Buffer, party_wire_id
+from fedprofile.secagg.wire import Buffer, Items, party_wire_id
 from fedprofile.types import RoundId
 
 

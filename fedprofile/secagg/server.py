@@ -10,7 +10,7 @@ import numpy as np
 from fedprofile.errors import LocalProtocolError
 from fedprofile.secagg.codes import local, remote
 from fedprofile.secagg.encoding import dequantise, unpack, vectors
-from fedprofile.secagg.handshake import check_ads, check_opens
+from fedprofile.secagg.handshake import check_ads, check_ciphertexts, check_opens
 from fedprofile.secagg.identity import check_roster
 from fedprofile.secagg.keys import transcript_hash
 from fedprofile.secagg.messages import expected_upload_size
@@ -42,7 +42,7 @@ class ServerSession:
     """The coordinator of one run.
 
     run_id: 32 bytes. policy: the common minimum, whose hash every node expects. cohort: party ids of
-    the run. setup: number of the last set-up of this run, 0 for a new run.
+    the run. setup: number of the last set-up of this run, 0 for a new run. hybrid: ML-KEM-768 beside X25519.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class ServerSession:
         *,
         schema_hash: bytes = ZERO_HASH,
         setup: int = 0,
+        hybrid: bool = False,
     ) -> None:
         check_roster(roster)
         ensure_hash(local("wrong_length", "run_id and schema_hash have 32 bytes"), run_id, schema_hash)
@@ -63,8 +64,10 @@ class ServerSession:
         check_hidden(policy, roster, cohort)
         self.run_id, self.roster, self.policy, self.profile = run_id, roster, policy, profile
         self.cohort, self.setup, self._schema_hash = wire_order(cohort), setup, schema_hash
+        self.hybrid = hybrid
         self._request: SetupReq | None = None
         self._bundle: KeyBundle | None = None
+        self._opens: tuple[KeyOpen, ...] = ()
         self._t0 = b""
         self.state = State.IDLE
         self._pending: dict[tuple[str, str], Pending] = {}
@@ -72,10 +75,10 @@ class ServerSession:
     def setup_request(self, base_t: int = 0) -> bytes:
         """The SetupReq of the next set-up, the same for every node; ``base_t`` is the first t that it will serve."""
         self.setup += 1
-        self._bundle, self._t0 = None, b""
+        self._bundle, self._opens, self._t0 = None, (), b""
         self._pending.clear()
         hashes = (self.roster.hash, self.policy.hash, self._schema_hash)
-        self._request = SetupReq(self.run_id, self.setup, base_t, self.profile, *hashes, self.cohort)
+        self._request = SetupReq(self.run_id, self.setup, base_t, self.profile, *hashes, self.cohort, self.hybrid)
         self._move(SetupReq.TYPE)
         return self._request.encode()
 
@@ -97,9 +100,18 @@ class ServerSession:
         opens = tuple(KeyOpen.decode(replies[p], self.roster) for p in wire_order(tuple(replies)))
         _check_origin(replies, tuple(o.party for o in opens))
         check_opens(self.roster, request, self._bundle, opens)
-        self._t0 = transcript_hash(self._bundle.items, opens)
+        check_ciphertexts(request, opens)
+        self._opens, public = opens, tuple(o.public for o in opens)
+        self._t0 = transcript_hash(self._bundle.items, public)
         self._move(OpenBundle.TYPE)
-        return OpenBundle(opens).encode()
+        return OpenBundle(public).encode()
+
+    def open_bundle_for(self, party: str) -> bytes:
+        """The OpenBundle with the ML-KEM ciphertexts for one node; the same for all where the set-up is not hybrid."""
+        if not self._opens:
+            raise local("wrong_state")
+        mine = tuple((o.party, c) for o in self._opens for receiver, c in o.ciphertexts if receiver == party)
+        return OpenBundle(tuple(o.public for o in self._opens), mine).encode()
 
     def round(
         self,

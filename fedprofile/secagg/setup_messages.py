@@ -10,19 +10,25 @@ from fedprofile.secagg.identity import Identity, verify
 from fedprofile.secagg.wire import (
     HASH,
     ID,
+    MAX_SMALL,
     SIGNATURE,
     Buffer,
+    Items,
     Reader,
     Writer,
     ensure_increasing,
     party_of,
     party_wire_id,
+    put_items,
     put_parties,
+    take_items,
     take_parties,
 )
 from fedprofile.types import Roster
 
 Profile = Literal["strict", "none", "resilient"]
+KEM_PK, KEM_CT = 1184, 1088  # FIPS 203, ML-KEM-768
+MAX_ITEM = 1 << 16
 PROFILES: tuple[Profile, ...] = ("strict", "none", "resilient")
 
 
@@ -30,7 +36,8 @@ PROFILES: tuple[Profile, ...] = ("strict", "none", "resilient")
 class SetupReq:
     """Coordinator -> node. ``setup`` rises strictly within a run; ``base_t`` is the first t of this set-up.
 
-    ``policy_hash`` is that of the common policy minimum; ``schema_hash`` that of the approved plan.
+    ``policy_hash`` is that of the common policy minimum; ``schema_hash`` that of the approved plan. ``hybrid``
+    asks for ML-KEM-768 beside X25519; what it adds to a message is absent without it.
     """
 
     TYPE: ClassVar[str] = "SetupReq"
@@ -43,12 +50,13 @@ class SetupReq:
     policy_hash: bytes
     schema_hash: bytes
     cohort: tuple[str, ...]
+    hybrid: bool = False
 
     def encode(self) -> bytes:
         w = Writer(self.TYPE).put(self.run_id).u32(self.setup).u32(self.base_t).u8(PROFILES.index(self.profile))
         w.put(self.roster_hash).put(self.policy_hash).put(self.schema_hash)
         put_parties(w, self.cohort)
-        return w.done()
+        return w.u8(1).done() if self.hybrid else w.done()
 
     @classmethod
     def decode(cls, data: Buffer, roster: Roster) -> Self:
@@ -58,9 +66,12 @@ class SetupReq:
             raise remote("profile_mismatch", "unknown profile")
         roster_hash, policy_hash, schema_hash = (r.take(HASH) for _ in range(3))
         cohort = take_parties(r, roster)
-        message = cls(run_id, setup, base_t, PROFILES[profile], roster_hash, policy_hash, schema_hash, cohort)
+        hybrid = r.more
+        if hybrid and r.integer(1) != 1:
+            raise remote("malformed", cls.TYPE)
         r.end()
-        return message
+        hashes = (roster_hash, policy_hash, schema_hash)
+        return cls(run_id, setup, base_t, PROFILES[profile], *hashes, cohort, hybrid)
 
 
 class Signed:
@@ -87,7 +98,10 @@ class Signed:
 
 @dataclass(frozen=True)
 class KeyAd(Signed):
-    """Node -> coordinator: fresh X25519 keys for masks and for sealing, and a commitment to a nonce."""
+    """Node -> coordinator: fresh X25519 keys for masks and for sealing, and a commitment to a nonce.
+
+    ``kem_pk``: the ML-KEM-768 encapsulation key (1184 bytes) in a hybrid set-up.
+    """
 
     TYPE: ClassVar[str] = "KeyAd"
     run_id: bytes
@@ -97,42 +111,73 @@ class KeyAd(Signed):
     pk_enc: bytes
     commit: bytes
     signature: bytes = b""
+    kem_pk: bytes = b""
 
     def body(self) -> Writer:
         w = Writer(self.TYPE).put(self.run_id).put(party_wire_id(self.party)).put(self.setup_hash)
-        return w.put(self.pk_mask).put(self.pk_enc).put(self.commit)
+        w.put(self.pk_mask).put(self.pk_enc).put(self.commit)
+        return w.put(self.kem_pk) if self.kem_pk else w
 
     @classmethod
     def decode(cls, data: Buffer, roster: Roster) -> Self:
         r = Reader(data, cls.TYPE, cls.MAX)
         run_id, party = r.take(HASH), party_of(roster, r.take(ID))
         setup_hash, pk_mask, pk_enc, commit = (r.take(32) for _ in range(4))
-        message = cls(run_id, party, setup_hash, pk_mask, pk_enc, commit, r.take(SIGNATURE))
+        kem_pk, signature = b"", r.take()
+        if r.more:
+            kem_pk, signature = signature, r.take()
         r.end()
-        return message
+        if len(kem_pk) not in (0, KEM_PK) or len(signature) != SIGNATURE:
+            raise remote("wrong_length", cls.TYPE)
+        return cls(run_id, party, setup_hash, pk_mask, pk_enc, commit, signature, kem_pk)
 
 
 @dataclass(frozen=True)
 class KeyOpen(Signed):
-    """Node -> coordinator: opens the commitment and fixes the bundle that it answers."""
+    """Node -> coordinator: opens the commitment and fixes the bundle that it answers.
+
+    In a hybrid set-up: ``kem_hashes``, the SHA-256 of the ML-KEM ciphertext for each later member of the
+    cohort in wire order, signed and part of T0; and ``ciphertexts``, which only the coordinator sees here.
+    """
 
     TYPE: ClassVar[str] = "KeyOpen"
+    MAX: ClassVar[int] = MAX_SMALL
     run_id: bytes
     party: str
     nonce: bytes = field(repr=False)
     bundle_hash: bytes
     signature: bytes = b""
+    kem_hashes: tuple[bytes, ...] | None = None
+    ciphertexts: Items = field(default=(), repr=False)
 
     def body(self) -> Writer:
-        return Writer(self.TYPE).put(self.run_id).put(party_wire_id(self.party)).put(self.nonce).put(self.bundle_hash)
+        w = Writer(self.TYPE).put(self.run_id).put(party_wire_id(self.party)).put(self.nonce).put(self.bundle_hash)
+        return w if self.kem_hashes is None else w.put(b"".join(self.kem_hashes))
+
+    def encode(self) -> bytes:
+        w = self.body().put(self.signature)
+        if self.ciphertexts:
+            put_items(w, self.ciphertexts)
+        return w.done()
+
+    @property
+    def public(self) -> Self:
+        """What every member sees, and T0 hashes."""
+        return replace(self, ciphertexts=())
 
     @classmethod
     def decode(cls, data: Buffer, roster: Roster) -> Self:
         r = Reader(data, cls.TYPE, cls.MAX)
-        run_id, party = r.take(HASH), party_of(roster, r.take(ID))
-        message = cls(run_id, party, r.take(32), r.take(HASH), r.take(SIGNATURE))
+        run_id, party, nonce, bundle = r.take(HASH), party_of(roster, r.take(ID)), r.take(32), r.take(HASH)
+        signature, hashes = r.take(), None
+        if r.more:
+            joined, signature = signature, r.take()
+            hashes = tuple(joined[at : at + HASH] for at in range(0, len(joined), HASH))
+        ciphertexts = _take_ciphertexts(r, roster)
         r.end()
-        return message
+        if len(signature) != SIGNATURE or (hashes and len(hashes[-1]) != HASH):
+            raise remote("wrong_length", cls.TYPE)
+        return cls(run_id, party, nonce, bundle, signature, hashes, ciphertexts)
 
 
 @dataclass(frozen=True)
@@ -144,44 +189,63 @@ class KeyBundle:
     items: tuple[KeyAd, ...]
 
     def encode(self) -> bytes:
-        return _encode_items(self.TYPE, self.items)
+        return _write_items(self.TYPE, self.items).done()
 
     @classmethod
     def decode(cls, data: Buffer, roster: Roster) -> Self:
-        items = tuple(KeyAd.decode(d, roster) for d in _items(Reader(data, cls.TYPE, cls.MAX)))
+        r = Reader(data, cls.TYPE, cls.MAX)
+        items = tuple(KeyAd.decode(d, roster) for d in _read_items(r))
+        r.end()
         ensure_increasing([party_wire_id(ad.party) for ad in items])
         return cls(items)
 
 
 @dataclass(frozen=True)
 class OpenBundle:
-    """Coordinator -> node: every KeyOpen of the cohort, in wire order."""
+    """Coordinator -> node: every KeyOpen of the cohort, in wire order; hybrid, the ciphertexts for this node."""
 
     TYPE: ClassVar[str] = "OpenBundle"
-    MAX: ClassVar[int] = 1 << 20
+    MAX: ClassVar[int] = MAX_SMALL
     items: tuple[KeyOpen, ...]
+    ciphertexts: Items = field(default=(), repr=False)
 
     def encode(self) -> bytes:
-        return _encode_items(self.TYPE, self.items)
+        w = _write_items(self.TYPE, self.items)
+        if self.ciphertexts:
+            put_items(w, self.ciphertexts)
+        return w.done()
 
     @classmethod
     def decode(cls, data: Buffer, roster: Roster) -> Self:
-        items = tuple(KeyOpen.decode(d, roster) for d in _items(Reader(data, cls.TYPE, cls.MAX)))
+        r = Reader(data, cls.TYPE, cls.MAX)
+        items = tuple(KeyOpen.decode(d, roster) for d in _read_items(r))
         ensure_increasing([party_wire_id(opened.party) for opened in items])
-        return cls(items)
+        ciphertexts = _take_ciphertexts(r, roster)
+        r.end()
+        if any(opened.ciphertexts for opened in items):
+            raise remote("malformed", cls.TYPE)
+        return cls(items, ciphertexts)
 
 
-def _encode_items(type: str, items: tuple[KeyAd, ...] | tuple[KeyOpen, ...]) -> bytes:
+def _write_items(type: str, items: tuple[KeyAd, ...] | tuple[KeyOpen, ...]) -> Writer:
     w = Writer(type).u32(len(items))
     for item in items:
         w.put(item.encode())
-    return w.done()
+    return w
 
 
-def _items(r: Reader) -> list[bytes]:
-    items = [r.take(maximum=Signed.MAX) for _ in range(r.count())]
-    r.end()
-    return items
+def _take_ciphertexts(r: Reader, roster: Roster) -> Items:
+    """The last field of a message where there is any; an empty list is left out, so that the encoding stays the one."""
+    if not r.more:
+        return ()
+    ciphertexts = take_items(r, roster, KEM_CT)
+    if not ciphertexts:
+        raise remote("malformed", "no ciphertexts")
+    return ciphertexts
+
+
+def _read_items(r: Reader) -> list[bytes]:
+    return [r.take(maximum=MAX_ITEM) for _ in range(r.count())]
 
 
 @dataclass(frozen=True)

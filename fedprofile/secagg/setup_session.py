@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fedprofile.errors import ProtocolError
 from fedprofile.secagg.codes import local, refusal, remote
 from fedprofile.secagg.encoding import Rand
-from fedprofile.secagg.handshake import Handshake, sha256
+from fedprofile.secagg.handshake import Agreed, Handshake, sha256
 from fedprofile.secagg.identity import Identity, check_roster
 from fedprofile.secagg.keys import Ephemeral, PairKeys
 from fedprofile.secagg.policy import check_hidden, stricter
@@ -31,7 +31,8 @@ class SetupSession:
     whose hash all parties put into the transcript (default: the same), and the stricter of both holds.
     rand: the node's secret bytes. journal: called with a JSON-able entry before a message is returned.
     history: all entries that the journal ever took, of earlier runs too. ``masked=False`` is the
-    research mode without pads. Every refusal is a ProtocolError; after one in a set-up its keys are erased.
+    research mode without pads; ``hybrid`` asks for ML-KEM-768 beside X25519. Every refusal is a
+    ProtocolError; after one in a set-up its keys are erased.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class SetupSession:
         journal: Journal,
         *,
         masked: bool = True,
+        hybrid: bool = False,
         common: Policy | None = None,
         schema_hash: bytes = ZERO_HASH,
         history: Iterable[Mapping[str, Any]] = (),
@@ -56,6 +58,7 @@ class SetupSession:
         self.policy = stricter(policy, self._common)
         self._rand, self._journal, self._record = rand, journal, Record(history)
         self.profile: Profile = "strict" if masked else "none"
+        self.hybrid = hybrid
         self._schema_hash = schema_hash
         self.state = State.IDLE
         self.run_id = b""
@@ -76,6 +79,8 @@ class SetupSession:
         session = cls(*args, **options)
         request, bundle, opens = split(transcript)
         session._check_request(asked := SetupReq.decode(request, session.roster))
+        if asked.hybrid:
+            raise remote("need_setup", "ML-KEM secrets cannot be derived again")
         if session._record.latest_setup(asked.run_id) > asked.setup:
             raise remote("setup_reused")
         session._begin(asked)
@@ -129,6 +134,8 @@ class SetupSession:
             raise remote("wrong_schema")
         if request.profile != self.profile:
             raise refusal("profile_mismatch", f"asked for {request.profile!r}, this node runs {self.profile!r}")
+        if request.hybrid != self.hybrid:
+            raise refusal("kem_mismatch")
         if self.me not in request.cohort:
             raise refusal("cohort_refused", "this node is not in the cohort")
         check_hidden(self.policy, self.roster, request.cohort)
@@ -136,7 +143,7 @@ class SetupSession:
     def _begin(self, request: SetupReq) -> Handshake:
         self._reset(State.IDLE)
         self.run_id = request.run_id
-        self._handshake = Handshake(self.roster, self.me, request, Ephemeral.draw(self._rand))
+        self._handshake = Handshake(self.roster, self.me, request, Ephemeral.draw(self._rand, request.hybrid))
         return self._handshake
 
     def _accept_bundle(self, data: bytes) -> Handshake:
@@ -149,7 +156,10 @@ class SetupSession:
 
     def _on_open_bundle(self, data: bytes) -> None:
         opens = OpenBundle.decode(data, self.roster)
-        self._t0, self._keys, self._seal = self._live().accept_opens(opens)
+        self._take_keys(self._live().accept_opens(opens))
+
+    def _take_keys(self, agreed: Agreed) -> None:
+        self._t0, self._keys, self._seal = agreed.t0, agreed.keys, agreed.seal
 
     def advance(self, t: int) -> None:
         """Ratchets the pair keys to index ``t`` (counted from the set-up's ``base_t``) and erases the earlier ones."""

@@ -20,7 +20,7 @@ SECRET = 32
 
 
 def share(secret: bytes, threshold: int, points: tuple[int, ...], rand: Rand) -> dict[int, bytes]:
-    """Point -> share of 66 bytes: values of a polynomial of degree ``threshold`` - 1; its constant is the secret and hash.
+    """Point -> share (66 bytes) on a polynomial of degree ``threshold`` - 1; its constant is the secret and its hash.
 
     secret: 32 bytes. points: distinct, not zero. ``rand`` is asked once for ``threshold`` - 1 coefficients
     of 66 bytes (taken modulo 2^521, a bias of 2^-521).

@@ -17,8 +17,7 @@ from fedprofile.secagg.encoding import Rand
 from fedprofile.secagg.graph import Circle
 from fedprofile.secagg.keys import PairKeys, expand
 from fedprofile.secagg.keystream import SLACK, ctr_stream
-from fedprofile.secagg.resilient_messages import Items
-from fedprofile.secagg.wire import party_wire_id
+from fedprofile.secagg.wire import Items, party_wire_id
 
 TAG = 16
 

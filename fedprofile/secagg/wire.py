@@ -17,6 +17,7 @@ from fedprofile.secagg.codes import remote
 from fedprofile.types import Party, Roster, digest
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+Items: TypeAlias = tuple[tuple[str, bytes], ...]
 
 MAGIC = b"fps1"
 VERSION = 1
@@ -28,6 +29,7 @@ ZERO_HASH = bytes(HASH)
 MAX_MEMBERS = 1024
 MAX_TEXT = 256
 MAX_VECTOR = 1 << 31
+MAX_SMALL = 1 << 22
 
 TAGS = {
     "SetupReq": 1,
@@ -145,8 +147,13 @@ class Reader:
             raise remote("too_large", self._type)
         return n
 
+    @property
+    def more(self) -> bool:
+        """Whether a field follows: the last ones of a hybrid set-up are absent without it."""
+        return self._at != self._view.nbytes
+
     def end(self) -> None:
-        if self._at != self._view.nbytes:
+        if self.more:
             raise remote("trailing_bytes", self._type)
 
 
@@ -204,6 +211,20 @@ def take_parties(r: Reader, roster: Roster) -> tuple[str, ...]:
     if not names.keys() >= set(ids):
         raise remote("unknown_party")
     return tuple(names[i] for i in ids)
+
+
+def put_items(w: Writer, items: Items) -> None:
+    """(party, bytes) each, in wire order."""
+    w.u32(len(items))
+    for party, data in items:
+        w.put(party_wire_id(party)).put(data)
+
+
+def take_items(r: Reader, roster: Roster, size: int | None = None) -> Items:
+    """``size`` is that of every item where given."""
+    raw = [(r.take(ID), r.take(size, MAX_SMALL)) for _ in range(r.count())]
+    ensure_increasing([wire_id for wire_id, _ in raw])
+    return tuple((party_of(roster, wire_id), data) for wire_id, data in raw)
 
 
 def ensure_increasing(keys: list[bytes]) -> None:

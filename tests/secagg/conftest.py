@@ -46,19 +46,23 @@ def stream(seed: str) -> Callable[[int], bytes]:
 class Federation:
     """A coordinator and n nodes; the first, "bank", owns the labels, the others share the role "tax"."""
 
-    def __init__(self, n: int, policy: Policy | None = None, profile: str = "strict", seed: str = "a") -> None:
+    def __init__(
+        self, n: int, policy: Policy | None = None, profile: str = "strict", seed: str = "a", hybrid: bool = False
+    ) -> None:
         self.names = tuple(["bank"] + [f"tax{i}" for i in range(1, n)])
         self.ids = {p: Identity.from_seed(hashlib.sha256(p.encode()).digest()) for p in self.names}
         parties = tuple(Party(p, p, "bank" if p == "bank" else "tax", self.ids[p].sign_pk) for p in self.names)
         self.roster = sign_roster(Roster(1, b"", parties, "bank"), self.ids)
         default = Policy(accept_differencing=profile == "resilient")
         self.policy, self.profile, self.seed = policy or default, profile, seed
+        self.hybrid = hybrid
         self.journals: dict[str, list[dict[str, Any]]] = {p: [] for p in self.names}
         server = ResilientServer if profile == "resilient" else ServerSession
-        self.server = server(RUN, self.roster, self.policy, self.names, profile)
+        self.server = server(RUN, self.roster, self.policy, self.names, profile, hybrid=hybrid)
         self.nodes = {p: self.session(p) for p in self.names}
 
     def session(self, name: str, **options: Any) -> ClientSession:
+        options = {"hybrid": self.hybrid, **options}
         if self.profile == "resilient":
             return ResilientSession(*self.arguments(name), **options)
         return ClientSession(*self.arguments(name), masked=self.profile != "none", **options)
@@ -71,8 +75,8 @@ class Federation:
     def set_up(self, base_t: int = 0) -> Federation:
         request = self.server.setup_request(base_t)
         bundle = self.server.key_bundle({p: s.handle(request) for p, s in self.nodes.items()})
-        opens = self.server.open_bundle({p: s.handle(bundle) for p, s in self.nodes.items()})
-        assert all(s.handle(opens) is None for s in self.nodes.values())
+        self.server.open_bundle({p: s.handle(bundle) for p, s in self.nodes.items()})
+        assert all(s.handle(self.server.open_bundle_for(p)) is None for p, s in self.nodes.items())
         return self
 
     def id(self, kind: str = "update", t: int = 0, attempt: int = 0, scope: str = "") -> RoundId:

@@ -16,7 +16,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "learning.name": ("fused_scores",),
     "learning.share": ("all", "role", "none"),
     "learning.trees": ("auto", "always", "never"),
-    "secure.profile": ("strict", "none"),
+    "secure.profile": ("strict", "resilient", "none"),
     "federation.backend": ("inprocess", "ray"),
     "fusion.parts": ("linear", "trees", "network"),
 }
@@ -119,6 +119,12 @@ def _check_company(config: Config) -> None:
             lone,
             f"1 is allowed only together with {other}=1, since it opens one partner's scores to the label owner",
             f"Set both to 1, which the report will state, or leave {lone} at 2.",
+        )
+    if config.secure.profile == "resilient" and not config.secure.accept_differencing:
+        raise ConfigError(
+            "secure.accept_differencing",
+            "secure=resilient opens sums over sets that may differ by one node, whose part is then their difference",
+            "Add secure.accept_differencing=true, which the report will state, or use secure=strict.",
         )
     if not config.fusion.parts or len(set(config.fusion.parts)) < len(config.fusion.parts):
         raise ConfigError("fusion.parts", "needs at least one part, and each only once", "Example: [linear,trees].")

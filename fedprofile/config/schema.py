@@ -67,6 +67,7 @@ class SecureConfig:
     min_hidden: int = 2
     colluders: int = 0
     max_uploads: int = 400
+    accept_differencing: bool = False
     clip: float = 1.0
 
 

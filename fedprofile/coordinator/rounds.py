@@ -26,6 +26,7 @@ from fedprofile.aggregation import (
 )
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
+from fedprofile.coordinator.opening import Opening, open_sums
 from fedprofile.coordinator.talk import Conversation, Talk
 from fedprofile.coordinator.wire import Wire
 from fedprofile.errors import NodeFailed, RemoteProtocolError
@@ -35,6 +36,7 @@ from fedprofile.models.grid import features_from_counts
 from fedprofile.models.layout import encoder_shapes, initial_weights, shared_shapes
 from fedprofile.secagg.identity import verify
 from fedprofile.secagg.policy import hidden, tolerance
+from fedprofile.secagg.resilient_server import ResilientServer
 from fedprofile.secagg.server import ServerSession
 from fedprofile.types import Kind, Layout, Opened, Progress, RoundId, Weights, canonical
 
@@ -87,7 +89,8 @@ class _Run:
         self.wire = Wire(**self.state.wire)
         self._keep()
         self.attempt = self.state.setups - 1
-        self.session = ServerSession(
+        self.resilient = job.profile == "resilient"
+        self.session = (ResilientServer if self.resilient else ServerSession)(
             self.plan.run_id,
             self.roster,
             job.policy,
@@ -163,7 +166,7 @@ class _Run:
             self.state.shared = initial_weights(shared_shapes(self.plan.tasks, plan), self.plan.seed, "shared")
             for role in self.roles:
                 self.state.encoders[role] = self._initial_role(role)
-        for t in range(self.state.t + 1, plan.rounds + 1):
+        for t in range(self._settled() + 1, plan.rounds + 1):
             yield from self._round(t)
 
     def score(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
@@ -189,7 +192,7 @@ class _Run:
             "stats", "", last + 1, self.everyone, layout, canonical(hashes), self._final_models
         )
         sums = zip(self.plan.tasks, gains.values[GAINS], strict=True)
-        self.state.means = {t.name: float(v) / len(self.everyone) for t, v in sums}
+        self.state.means = {t.name: float(v) / len(gains.members) for t, v in sums}
         self._keep()
 
     def finish(self) -> Talk:
@@ -210,16 +213,18 @@ class _Run:
         for party in self.roster.parties:
             parts = (update, encoders[party.role]) if party.role in encoders else (update,)
             requests[party.id] = Envelope("round", parts=parts)
-        replies = yield from self.ask(requests)
-        opened = self.session.open(whole, {p: r.parts[0] for p, r in replies.items()})
-        self._opened("update", "", self.everyone, "")
+        replies = yield from self.ask(requests, self.resilient)
+        uploads = {whole: {p: r.parts[0] for p, r in replies.items()}}
         for role, id in inside.items():
-            uploads = {p: replies[p].parts[1] for p in self._members(role)}
-            deltas = self.session.open(id, uploads)
-            self.state.encoders[role] = next_shared(self.state.encoders[role], deltas.values, len(uploads))
-            self._opened("role", role, tuple(uploads), "")
+            uploads[id] = {p: replies[p].parts[1] for p in self._members(role) if p in replies}
+        sums = yield from self._open(uploads)
+        opened = sums[whole]
+        self._opened("update", "", opened.members, "")
+        for role, deltas in ((role, sums[id]) for role, id in inside.items() if id in sums):
+            self.state.encoders[role] = next_shared(self.state.encoders[role], deltas.values, len(deltas.members))
+            self._opened("role", role, deltas.members, "")
         if plan.share == "all":
-            self.state.shared = next_shared(self.state.shared, opened.values, members)
+            self.state.shared = next_shared(self.state.shared, opened.values, len(opened.members))
         self._summarise(t, opened)
 
     def _encoder_request(self, id: RoundId, t: int) -> bytes:
@@ -241,10 +246,26 @@ class _Run:
         """One sum that the coordinator opens; ``extra`` parts of a party must be bound by hashes inside ``model``."""
         round_id = RoundId(self.plan.run_id, kind, scope, t, self.attempt)
         request = self._request(round_id, cohort, layout, model)
-        replies = yield from self.ask({p: Envelope("round", parts=(request, *extra(p))) for p in cohort})
-        opened = self.session.open(round_id, {p: r.parts[0] for p, r in replies.items()})
-        self._opened(kind, scope, cohort, "")
-        return opened
+        requests = {p: Envelope("round", parts=(request, *extra(p))) for p in cohort}
+        replies = yield from self.ask(requests, self.resilient)
+        sums = yield from self._open({round_id: {p: r.parts[0] for p, r in replies.items()}})
+        if round_id not in sums:
+            raise RemoteProtocolError("too_few_survivors", scope)
+        self._opened(kind, scope, sums[round_id].members, "")
+        return sums[round_id]
+
+    def _open(self, uploads: dict[RoundId, dict[str, bytes]]) -> Opening:
+        t = next(iter(uploads)).t
+
+        def settle() -> None:
+            self.state.asked = max(self.state.asked, min(t, self.plan.learning.rounds))
+            self._keep()
+
+        return (yield from open_sums(self.session, self.ask, uploads, settle))
+
+    def _settled(self) -> int:
+        """The last round that is opened, or lost: its nodes agreed to a set that nobody opened."""
+        return max(self.state.t, self.state.asked)
 
     def _request(self, round_id: RoundId, cohort: tuple[str, ...], layout: Layout, model: bytes) -> bytes:
         return self.session.round(
@@ -273,7 +294,7 @@ class _Run:
         if self.state.means:
             return self.plan.learning.rounds + 2
         counted = all(role in self.state.counts for role in self.roles)
-        return self.state.t + 1 if counted else 0
+        return self._settled() + 1 if counted else 0
 
     # -- weights ---------------------------------------------------------------------------------
     def _members(self, role: str) -> tuple[str, ...]:

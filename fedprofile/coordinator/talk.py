@@ -20,15 +20,17 @@ class Conversation:
     everyone: tuple[str, ...]
     wire: Wire
 
-    def ask(self, requests: dict[str, Envelope]) -> Talk:
+    def ask(self, requests: dict[str, Envelope], absent: bool = False) -> Talk:
         """Yields request bytes by party and is sent the answers; returns the replies.
 
+        ``absent``: a party that gives no answer is left out instead of being named.
         Raises NodeFailed naming the party, TrainingDiverged naming node and layer.
         """
         encoded = {party: envelope.encode() for party, envelope in requests.items()}
         self.wire.sent(requests, encoded)
         answers = yield encoded
-        return {party: self._reply(party, request, answers.get(party)) for party, request in requests.items()}
+        heard = {p: r for p, r in requests.items() if p in answers} if absent else requests
+        return {party: self._reply(party, request, answers.get(party)) for party, request in heard.items()}
 
     def _reply(self, party: str, request: Envelope, answer: bytes | None) -> Envelope:
         if answer is None:
@@ -48,7 +50,7 @@ class Conversation:
     def _parts_due(self, request: Envelope) -> int:
         if request.type == "release-request":
             return len(self.everyone)
-        if request.type == "round":
+        if request.type in ("round", "survivors", "open"):
             return sum(is_fps1(part) for part in request.parts)
         return UPWARD[REPLY_TO[request.type]]
 

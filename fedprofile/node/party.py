@@ -46,6 +46,8 @@ class Node:
             "release": self._store_release,
             "bins": self._store_bins,
             "round": self._round,
+            "survivors": self._survivors,
+            "open": self._open,
             "finish": self._finish,
         }
 
@@ -137,6 +139,12 @@ class Node:
 
     def _round(self, envelope: Envelope) -> Envelope:
         return Envelope("uploads", parts=answer_round(self.run, self.keeper.current, envelope.parts))
+
+    def _survivors(self, envelope: Envelope) -> Envelope:
+        return Envelope("agreements", parts=self.keeper.settle(envelope.parts))
+
+    def _open(self, envelope: Envelope) -> Envelope:
+        return Envelope("reveals", parts=self.keeper.settle(envelope.parts))
 
     def _finish(self, _: Envelope) -> Envelope:
         self.keeper.end()

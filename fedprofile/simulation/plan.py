@@ -28,6 +28,7 @@ def make_policy(config: Config, federation: Federation) -> Policy:
         tasks=tuple(t.name for t in federation.tasks),
         max_uploads=config.secure.max_uploads,
         clip=config.secure.clip,
+        accept_differencing=config.secure.accept_differencing,
     )
 
 

@@ -70,6 +70,7 @@ def test_a_range_takes_its_closed_ends_and_refuses_beyond(key):
         ({"fusion__parts": ["trees", "trees"]}, "fusion.parts", "once"),
         ({"fusion__min_views": 1}, "fusion.min_views", "secure.min_hidden=1"),
         ({"secure__min_hidden": 1}, "secure.min_hidden", "fusion.min_views=1"),
+        ({"secure__profile": "resilient"}, "secure.accept_differencing", "accept_differencing=true"),
         ({"data__source": "folder"}, "data.root", "data.root=DIR"),
         ({"data__root": "x"}, "data.root", "data=folder"),
         ({"tracking__uri": "./mlruns"}, "tracking.uri", "sqlite:"),
@@ -88,6 +89,7 @@ def test_what_is_wrong_is_named(keys, key, said):
 
 def test_what_is_allowed(tmp_path):
     validate(changed(fusion__min_views=1, secure__min_hidden=1))
+    validate(changed(secure__profile="resilient", secure__accept_differencing=True))
     validate(changed(federation__secrets="simulated:2"))
     validate(changed(federation__secrets=str(tmp_path)))
     validate(changed(privacy__label_eps=None, learning__rounds=1, learning__lr=1))

@@ -26,6 +26,12 @@ def test_what_is_not_protected_is_said_where_it_is_so_and_only_there(world):
     assert all(m in said(world, label_eps=None) for m in marks)
 
 
+def test_a_resilient_run_says_what_it_gives_up(world):
+    assert "accept_differencing" not in said(world)
+    world.config.secure.profile, world.config.secure.accept_differencing = "resilient", True
+    assert "secure.accept_differencing=true" in said(world)
+
+
 def test_the_report_is_as_documented_and_shows_no_customer(finished, fused):
     world, outcome = finished
     found = {

@@ -10,6 +10,7 @@ from fedprofile.errors import NodeFailed, RemoteProtocolError, TrainingDiverged
 from fedprofile.messages import REPLY_BODY, REPLY_TO, UPWARD, Envelope
 from fedprofile.secagg.wire import is_fps1
 
+ABSENT = frozenset({"no_answer", "need_setup"})
 Talk = Generator[dict[str, bytes], dict[str, bytes], dict[str, Envelope]]
 
 
@@ -23,14 +24,20 @@ class Conversation:
     def ask(self, requests: dict[str, Envelope], absent: bool = False) -> Talk:
         """Yields request bytes by party and is sent the answers; returns the replies.
 
-        ``absent``: a party that gives no answer is left out instead of being named.
+        ``absent``: a party that gives no answer, or has lost its keys, is left out instead of being named.
         Raises NodeFailed naming the party, TrainingDiverged naming node and layer.
         """
         encoded = {party: envelope.encode() for party, envelope in requests.items()}
         self.wire.sent(requests, encoded)
         answers = yield encoded
-        heard = {p: r for p, r in requests.items() if p in answers} if absent else requests
-        return {party: self._reply(party, request, answers.get(party)) for party, request in heard.items()}
+        replies = {}
+        for party, request in requests.items():
+            try:
+                replies[party] = self._reply(party, request, answers.get(party))
+            except NodeFailed as error:
+                if not absent or error.code not in ABSENT:
+                    raise
+        return replies
 
     def _reply(self, party: str, request: Envelope, answer: bytes | None) -> Envelope:
         if answer is None:

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fedprofile.secagg.codes import local, remote
 from fedprofile.secagg.identity import Identity
 from fedprofile.secagg.keys import Ephemeral, PairKeys, commitment, encapsulate, transcript_hash
-from fedprofile.secagg.setup_messages import KeyAd, KeyBundle, KeyOpen, OpenBundle, SetupReq
+from fedprofile.secagg.open_messages import KeyOpen, OpenBundle
+from fedprofile.secagg.setup_messages import KeyAd, KeyBundle, SetupReq
 from fedprofile.types import Roster
 
 

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from fedprofile.secagg.codes import remote
 from fedprofile.secagg.encoding import Rand, draw
 from fedprofile.secagg.masking import Pad
-from fedprofile.secagg.setup_messages import KeyAd, KeyOpen
+from fedprofile.secagg.open_messages import KeyOpen
+from fedprofile.secagg.setup_messages import KeyAd
 from fedprofile.secagg.wire import party_wire_id
 from fedprofile.types import digest
 

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from fedprofile.secagg.graph import Circle
+from fedprofile.secagg.open_messages import KeyOpen, OpenBundle
 from fedprofile.secagg.resilient_messages import Agree, Open, ResilientUpload, Reveal, Survivors
 from fedprofile.secagg.round_messages import MaskedSum, Round, Upload
-from fedprofile.secagg.setup_messages import (
-    PROFILES,
-    Complaint,
-    KeyAd,
-    KeyBundle,
-    KeyOpen,
-    OpenBundle,
-    Profile,
-    SetupReq,
-)
+from fedprofile.secagg.setup_messages import PROFILES, Complaint, KeyAd, KeyBundle, Profile, SetupReq
 from fedprofile.secagg.shares import sealed_size
 from fedprofile.secagg.wire import HASH, ID, SIGNATURE, message_type
 from fedprofile.types import Layout

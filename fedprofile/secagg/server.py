@@ -14,9 +14,10 @@ from fedprofile.secagg.handshake import check_ads, check_ciphertexts, check_open
 from fedprofile.secagg.identity import check_roster
 from fedprofile.secagg.keys import transcript_hash
 from fedprofile.secagg.messages import expected_upload_size
+from fedprofile.secagg.open_messages import KeyOpen, OpenBundle
 from fedprofile.secagg.policy import check_hidden, check_round
 from fedprofile.secagg.round_messages import MaskedSum, Round, Upload
-from fedprofile.secagg.setup_messages import Complaint, KeyAd, KeyBundle, KeyOpen, OpenBundle, Profile, SetupReq
+from fedprofile.secagg.setup_messages import Complaint, KeyAd, KeyBundle, Profile, SetupReq
 from fedprofile.secagg.transitions import SETUP_AT_COORDINATOR, STRICT_AT_COORDINATOR, State, Sum, Table
 from fedprofile.secagg.wire import ZERO_HASH, Buffer, ensure_hash, wire_order
 from fedprofile.types import Layout, Opened, Policy, Roster, RoundId

@@ -1,8 +1,8 @@
-"""The five messages of a set-up (section 5.4) and the complaint. Parties appear by id; on the wire by 16 bytes."""
+"""The first messages of a set-up (section 5.4) and the complaint. Parties appear by id; on the wire by 16 bytes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 from fedprofile.secagg.codes import CODES, remote
@@ -10,18 +10,14 @@ from fedprofile.secagg.identity import Identity, verify
 from fedprofile.secagg.wire import (
     HASH,
     ID,
-    MAX_SMALL,
     SIGNATURE,
     Buffer,
-    Items,
     Reader,
     Writer,
     ensure_increasing,
     party_of,
     party_wire_id,
-    put_items,
     put_parties,
-    take_items,
     take_parties,
 )
 from fedprofile.types import Roster
@@ -133,54 +129,6 @@ class KeyAd(Signed):
 
 
 @dataclass(frozen=True)
-class KeyOpen(Signed):
-    """Node -> coordinator: opens the commitment and fixes the bundle that it answers.
-
-    In a hybrid set-up: ``kem_hashes``, the SHA-256 of the ML-KEM ciphertext for each later member of the
-    cohort in wire order, signed and part of T0; and ``ciphertexts``, which only the coordinator sees here.
-    """
-
-    TYPE: ClassVar[str] = "KeyOpen"
-    MAX: ClassVar[int] = MAX_SMALL
-    run_id: bytes
-    party: str
-    nonce: bytes = field(repr=False)
-    bundle_hash: bytes
-    signature: bytes = b""
-    kem_hashes: tuple[bytes, ...] | None = None
-    ciphertexts: Items = field(default=(), repr=False)
-
-    def body(self) -> Writer:
-        w = Writer(self.TYPE).put(self.run_id).put(party_wire_id(self.party)).put(self.nonce).put(self.bundle_hash)
-        return w if self.kem_hashes is None else w.put(b"".join(self.kem_hashes))
-
-    def encode(self) -> bytes:
-        w = self.body().put(self.signature)
-        if self.ciphertexts:
-            put_items(w, self.ciphertexts)
-        return w.done()
-
-    @property
-    def public(self) -> Self:
-        """What every member sees, and T0 hashes."""
-        return replace(self, ciphertexts=())
-
-    @classmethod
-    def decode(cls, data: Buffer, roster: Roster) -> Self:
-        r = Reader(data, cls.TYPE, cls.MAX)
-        run_id, party, nonce, bundle = r.take(HASH), party_of(roster, r.take(ID)), r.take(32), r.take(HASH)
-        signature, hashes = r.take(), None
-        if r.more:
-            joined, signature = signature, r.take()
-            hashes = tuple(joined[at : at + HASH] for at in range(0, len(joined), HASH))
-        ciphertexts = _take_ciphertexts(r, roster)
-        r.end()
-        if len(signature) != SIGNATURE or (hashes and len(hashes[-1]) != HASH):
-            raise remote("wrong_length", cls.TYPE)
-        return cls(run_id, party, nonce, bundle, signature, hashes, ciphertexts)
-
-
-@dataclass(frozen=True)
 class KeyBundle:
     """Coordinator -> node: every KeyAd of the cohort, in wire order."""
 
@@ -189,62 +137,25 @@ class KeyBundle:
     items: tuple[KeyAd, ...]
 
     def encode(self) -> bytes:
-        return _write_items(self.TYPE, self.items).done()
+        return write_items(self.TYPE, self.items).done()
 
     @classmethod
     def decode(cls, data: Buffer, roster: Roster) -> Self:
         r = Reader(data, cls.TYPE, cls.MAX)
-        items = tuple(KeyAd.decode(d, roster) for d in _read_items(r))
+        items = tuple(KeyAd.decode(d, roster) for d in read_items(r))
         r.end()
         ensure_increasing([party_wire_id(ad.party) for ad in items])
         return cls(items)
 
 
-@dataclass(frozen=True)
-class OpenBundle:
-    """Coordinator -> node: every KeyOpen of the cohort, in wire order; hybrid, the ciphertexts for this node."""
-
-    TYPE: ClassVar[str] = "OpenBundle"
-    MAX: ClassVar[int] = MAX_SMALL
-    items: tuple[KeyOpen, ...]
-    ciphertexts: Items = field(default=(), repr=False)
-
-    def encode(self) -> bytes:
-        w = _write_items(self.TYPE, self.items)
-        if self.ciphertexts:
-            put_items(w, self.ciphertexts)
-        return w.done()
-
-    @classmethod
-    def decode(cls, data: Buffer, roster: Roster) -> Self:
-        r = Reader(data, cls.TYPE, cls.MAX)
-        items = tuple(KeyOpen.decode(d, roster) for d in _read_items(r))
-        ensure_increasing([party_wire_id(opened.party) for opened in items])
-        ciphertexts = _take_ciphertexts(r, roster)
-        r.end()
-        if any(opened.ciphertexts for opened in items):
-            raise remote("malformed", cls.TYPE)
-        return cls(items, ciphertexts)
-
-
-def _write_items(type: str, items: tuple[KeyAd, ...] | tuple[KeyOpen, ...]) -> Writer:
+def write_items(type: str, items: tuple[Signed, ...]) -> Writer:
     w = Writer(type).u32(len(items))
     for item in items:
         w.put(item.encode())
     return w
 
 
-def _take_ciphertexts(r: Reader, roster: Roster) -> Items:
-    """The last field of a message where there is any; an empty list is left out, so that the encoding stays the one."""
-    if not r.more:
-        return ()
-    ciphertexts = take_items(r, roster, KEM_CT)
-    if not ciphertexts:
-        raise remote("malformed", "no ciphertexts")
-    return ciphertexts
-
-
-def _read_items(r: Reader) -> list[bytes]:
+def read_items(r: Reader) -> list[bytes]:
     return [r.take(maximum=MAX_ITEM) for _ in range(r.count())]
 
 

@@ -13,9 +13,10 @@ from fedprofile.secagg.encoding import Rand
 from fedprofile.secagg.handshake import Agreed, Handshake, sha256
 from fedprofile.secagg.identity import Identity, check_roster
 from fedprofile.secagg.keys import Ephemeral, PairKeys
+from fedprofile.secagg.open_messages import OpenBundle
 from fedprofile.secagg.policy import check_hidden, stricter
 from fedprofile.secagg.record import Entry, Record, setup_entry
-from fedprofile.secagg.setup_messages import Complaint, KeyBundle, OpenBundle, Profile, SetupReq
+from fedprofile.secagg.setup_messages import Complaint, KeyBundle, Profile, SetupReq
 from fedprofile.secagg.transcript import join, split
 from fedprofile.secagg.transitions import SETUP_AT_NODE, State
 from fedprofile.secagg.wire import ZERO_HASH, Buffer, message_type

@@ -79,6 +79,23 @@ def test_nodes_restarted_before_every_message_go_on_from_their_journals(resilien
     assert [s["nodes"] for s in silent(resilient, *gone, restart=True).summaries] == [8, 9]
 
 
+def test_a_node_that_lost_its_keys_is_done_without(resilient):
+    """A restarted node with real secrets answers need_setup: absent until the next key agreement."""
+    node, lost = resilient.node("tax-1"), Envelope("error", {"code": "need_setup"}).encode()
+    types = []
+
+    def via(party, request):
+        types.append(Envelope.decode(request).type)
+        away = party == "tax-1" and types[-1] == "round" and types.count("open") >= 8
+        return (
+            lost
+            if away and types.count("open") < 17
+            else (node if party == "tax-1" else resilient.node(party)).handle(request)
+        )
+
+    assert [s["nodes"] for s in resilient.drive(via=via).summaries] == [8, 9]
+
+
 def test_a_role_with_too_few_keeps_its_encoder_for_that_round(resilient):
     outcome = silent(resilient, ("round", 3, "tax-1"), ("round", 3, "tax-2"))
     assert [s["nodes"] for s in outcome.summaries] == [7, 9]

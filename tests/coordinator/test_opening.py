@@ -35,8 +35,11 @@ def resilient(built, tiny_config, tmp_path, request):
     return replace(world, root=tmp_path / "world", nodes={})
 
 
-def silent(world, *gone, restart=False):
-    """restart: every node before every message of a sum. gone: (message type, which one of that type, party) that gets no answer, and its node does not see the message."""
+def silent(world, *gone, restart=False, instead=None):
+    """gone: (message type, which one of that type, party) whose node does not see the message: no answer, or ``instead``.
+
+    restart: every node, before every message of a sum.
+    """
     seen = {}
 
     def drive(requests):
@@ -44,7 +47,8 @@ def silent(world, *gone, restart=False):
         seen[type_] = seen.get(type_, 0) + 1
         away = {p for kind, nth, p in gone if (kind, nth) == (type_, seen[type_])}
         node = world.restart if restart and type_ in ("round", "survivors", "open") else world.node
-        return {p: node(p).handle(r) for p, r in requests.items() if p not in away}
+        answers = dict.fromkeys(away & requests.keys(), instead) if instead else {}
+        return answers | {p: node(p).handle(r) for p, r in requests.items() if p not in away}
 
     exchange = world.exchange()
     try:
@@ -81,19 +85,8 @@ def test_nodes_restarted_before_every_message_go_on_from_their_journals(resilien
 
 def test_a_node_that_lost_its_keys_is_done_without(resilient):
     """A restarted node with real secrets answers need_setup: absent until the next key agreement."""
-    node, lost = resilient.node("tax-1"), Envelope("error", {"code": "need_setup"}).encode()
-    types = []
-
-    def via(party, request):
-        types.append(Envelope.decode(request).type)
-        away = party == "tax-1" and types[-1] == "round" and types.count("open") >= 8
-        return (
-            lost
-            if away and types.count("open") < 17
-            else (node if party == "tax-1" else resilient.node(party)).handle(request)
-        )
-
-    assert [s["nodes"] for s in resilient.drive(via=via).summaries] == [8, 9]
+    lost = Envelope("error", {"code": "need_setup"}).encode()
+    assert [s["nodes"] for s in silent(resilient, ("round", 3, "tax-1"), instead=lost).summaries] == [8, 9]
 
 
 def test_a_role_with_too_few_keeps_its_encoder_for_that_round(resilient):

@@ -29,6 +29,8 @@ DOWNWARD = (
     "release",
     "bins",
     "round",
+    "survivors",
+    "open",
     "score-sum",
     "finish",
 )
@@ -42,6 +44,8 @@ UPWARD = {
     "labels-stored": 0,
     "bins-stored": 0,
     "uploads": 2,
+    "agreements": 2,
+    "reveals": 2,
     "opened": 0,
     "finished": 0,
     "error": 1,
@@ -61,6 +65,8 @@ REPLY_TO = {
     "release": "labels-stored",
     "bins": "bins-stored",
     "round": "uploads",
+    "survivors": "agreements",
+    "open": "reveals",
     "score-sum": "opened",
     "finish": "finished",
 }

@@ -18,13 +18,15 @@ from fedprofile.types import Weights, canonical
 
 @dataclass
 class Checkpoint:
-    """``t`` is the last opened round (0 = none yet); ``setups`` counts key agreements, so attempts never repeat.
+    """``t`` is the last opened round (0 = none yet); ``asked`` the last one whose survivors were asked for, which
+    cannot be asked again (0 in the strict profile); ``setups`` counts key agreements, so attempts never repeat.
 
     ``means`` are the opened mean gains a task, empty until then. ``uploads`` are the masked vectors of the last
     opened round, in wire order, by "update", "role/ROLE" and "stats/ROLE": what nodes recompute its sums from.
     """
 
     t: int = 0
+    asked: int = 0
     setups: int = 0
     released: bool = False
     shared: Weights = field(default_factory=dict)
@@ -51,7 +53,9 @@ class CheckpointStore:
             arrays |= {f"encoder/{role}/{name}": value for name, value in weights.items()}
         for role, counts in state.counts.items():
             arrays |= {f"count/{role}/{name}": value for name, value in counts.items()}
-        plain = {k: getattr(state, k) for k in ("t", "setups", "released", "summaries", "openings", "means", "wire")}
+        plain = {
+            k: getattr(state, k) for k in ("t", "asked", "setups", "released", "summaries", "openings", "means", "wire")
+        }
         temporary = self.path.with_suffix(".new")
         temporary.write_bytes(save(arrays, metadata={"state": canonical(plain).decode()}))
         os.replace(temporary, self.path)

@@ -178,8 +178,12 @@ class Upload:
         unsigned = cls(round.id, party, h, audit_head, spine, bundle, round.epoch, root, b"", y)
         return replace(unsigned, signature=identity.sign(cls.TYPE, unsigned.body()))
 
+    def parts(self) -> list[Buffer]:
+        """What ``encode`` joins: the vector is one of them, not yet copied."""
+        return self._fields().put(self.signature).put(self.y).parts()
+
     def encode(self) -> bytes:
-        return self._fields().put(self.signature).put(self.y).done()
+        return b"".join(self.parts())
 
     def verify(self, roster: Roster, *, threads: int = 1) -> None:
         """Raises RemoteProtocolError: bad_root where y is not what was signed, or bad_signature."""

@@ -204,7 +204,7 @@ def test_a_subset_of_a_score_sum_opens_to_noise(federate, score_layout):
     data = fed.server.round(fed.id("score"), fed.names, score_layout, b"")
     uploads = fed.uploads(data, values)
     pending = fed.server._pending["score", ""]
-    pending.seen.add("tax3")
+    pending.tally.seen.add("tax3")
     masked = fed.server.masked_sum(fed.id("score"), {p: uploads[p] for p in ("tax1", "tax2")})
     opened = fed.nodes["bank"].open_sum(masked, fed.nodes["bank"].verify_round(data))["scores"]
     assert np.mean(np.abs(opened) > 16) > 0.9

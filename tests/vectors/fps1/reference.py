@@ -29,6 +29,7 @@ POLICY = {
     "clip": 1.0,
     "rings": [16, 32, 64],
     "recompute": False,
+    "accept_differencing": False,
 }
 
 

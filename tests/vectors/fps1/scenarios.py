@@ -43,7 +43,7 @@ def setup_requests(v: Any) -> dict[str, dict[str, Any]]:
         "unknown_version": bad("a SetupReq of version 2", "unknown_version", r[:4] + b"\2" + r[5:]),
         "unknown_type": bad("a type tag that nobody uses", "unknown_type", r[:5] + b"\xfe" + r[6:]),
         "other_protocol": bad("another magic", "malformed", b"fps2" + r[4:]),
-        "trailing_bytes": bad("one byte more than the message", "trailing_bytes", r + b"\0"),
+        "trailing_bytes": bad("one byte more than the message", "trailing_bytes", v.key_bundle + b"\0", 1),
         "truncated": bad("one byte less than the message", "wrong_length", r[:-1]),
         "wrong_order": bad("a cohort not in wire order", "wrong_order", request(order[::-1])),
         "duplicate_party": bad("a party twice in the cohort", "duplicate", request([order[0], *order])),

@@ -34,6 +34,8 @@ DOWNWARD = (
     "release",
     "bins",
     "round",
+    "survivors",
+    "open",
     "score-sum",
     "finish",
 )
@@ -52,6 +54,8 @@ UPWARD = {
     "labels-stored": 0,
     "bins-stored": 0,
     "uploads": 2,
+    "agreements": 2,
+    "reveals": 2,
     "opened": 0,
     "finished": 0,
     "error": 1,
@@ -76,6 +80,8 @@ REPLY_TO = {
     "release": "labels-stored",
     "bins": "bins-stored",
     "round": "uploads",
+    "survivors": "agreements",
+    "open": "reveals",
     "score-sum": "opened",
     "finish": "finished",
 }

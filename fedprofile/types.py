@@ -181,6 +181,7 @@ class Policy:
     ``max_uploads`` are masked uploads in one run, ``max_uploads_day`` in one UTC day, over all runs.
     ``max_points`` is about how many customers one partner may ask in an alignment, padding included.
     ``recompute``: only plans under which this node can work out every shared model itself.
+    ``accept_differencing``: sums over sets that differ by one member may be opened (the resilient profile).
     """
 
     min_hidden: int = 2
@@ -194,6 +195,7 @@ class Policy:
     clip: float = 1.0
     rings: tuple[int, ...] = (16, 32, 64)
     recompute: bool = False
+    accept_differencing: bool = False
 
     @property
     def hash(self) -> bytes:

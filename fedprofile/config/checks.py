@@ -17,7 +17,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "learning.name": ("fused_scores",),
     "learning.share": ("all", "role", "none"),
     "learning.trees": ("auto", "always", "never"),
-    "secure.profile": ("strict", "none"),
+    "secure.profile": ("strict", "resilient", "none"),
     "secure.verify": ("auto", "recompute", "none"),
     "federation.backend": ("inprocess", "ray"),
     "fusion.parts": ("linear", "trees", "network"),
@@ -123,6 +123,12 @@ def _check_company(config: Config) -> None:
             f"1 is allowed only together with {other}=1, since it opens one partner's scores to the label owner",
             f"Set both to 1, which the report will state, or leave {lone} at 2.",
         )
+    if config.secure.profile == "resilient" and not config.secure.accept_differencing:
+        raise ConfigError(
+            "secure.accept_differencing",
+            "secure=resilient opens sums over sets that may differ by one node, whose part is then their difference",
+            "Add secure.accept_differencing=true, which the report will state, or use secure=strict.",
+        )
     if not config.fusion.parts or len(set(config.fusion.parts)) < len(config.fusion.parts):
         raise ConfigError("fusion.parts", "needs at least one part, and each only once", "Example: [linear,trees].")
     if config.data.source == "folder" and config.data.root is None:
@@ -134,6 +140,12 @@ def _check_company(config: Config) -> None:
             "secure.verify",
             "recompute hands every upload to every node, and with secure=none an upload is one node's plain update",
             "Leave secure.verify at auto, or mask with secure=strict.",
+        )
+    if config.secure.profile == "resilient" and config.secure.verify == "recompute":
+        raise ConfigError(
+            "secure.verify",
+            "recompute adds up a round's uploads, and with secure=resilient they carry self masks as well",
+            "Leave secure.verify at auto, which comes to none and the report states it, or use secure=strict.",
         )
     _check_secrets(config.federation.secrets)
     if config.tracking.uri is not None:

@@ -69,6 +69,7 @@ class SecureConfig:
     colluders: int = 0
     max_uploads: int = 400
     max_uploads_day: int = 4000
+    accept_differencing: bool = False
     clip: float = 1.0
     verify: str = "auto"
 

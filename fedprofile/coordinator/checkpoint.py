@@ -18,7 +18,8 @@ from fedprofile.types import Weights, canonical
 
 @dataclass
 class Checkpoint:
-    """``t`` is the last opened round (0 = none yet); ``setups`` counts key agreements, so attempts never repeat.
+    """``t`` is the last opened round (0 = none yet); ``asked`` the last one whose survivors were asked for, which
+    cannot be asked again (0 in the strict profile); ``setups`` counts key agreements, so attempts never repeat.
 
     ``means`` are the opened mean gains a task, empty until then; ``spine_size`` is 0 until the run has aligned.
     ``uploads`` are the masked vectors of the last opened round, in wire order, by "update", "role/ROLE" and
@@ -26,6 +27,7 @@ class Checkpoint:
     """
 
     t: int = 0
+    asked: int = 0
     setups: int = 0
     released: bool = False
     spine_size: int = 0

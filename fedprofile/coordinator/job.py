@@ -11,7 +11,7 @@ from fedprofile.types import Policy, Roster, RunPlan
 
 @dataclass(frozen=True)
 class Job:
-    """``profile`` is "strict" or, for research only, "none" (no masks)."""
+    """``profile`` is "strict", "resilient" (nodes may vanish) or, for research only, "none" (no masks)."""
 
     plan: RunPlan
     roster: Roster

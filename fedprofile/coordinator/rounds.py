@@ -26,6 +26,7 @@ from fedprofile.aggregation import (
 from fedprofile.coordinator.aligning import align
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
+from fedprofile.coordinator.opening import Opening, open_sums
 from fedprofile.coordinator.talk import Conversation, Talk
 from fedprofile.coordinator.wire import Wire
 from fedprofile.errors import NodeFailed, RemoteProtocolError
@@ -35,6 +36,7 @@ from fedprofile.models.grid import features_from_counts
 from fedprofile.models.layout import first_encoder, first_shared, shared_shapes
 from fedprofile.secagg.identity import verify
 from fedprofile.secagg.policy import hidden, tolerance
+from fedprofile.secagg.resilient_server import ResilientServer
 from fedprofile.secagg.server import ServerSession
 from fedprofile.types import Kind, Layout, Opened, Progress, RoundId, Weights, canonical
 
@@ -88,7 +90,8 @@ class _Run:
         self.wire = Wire(**self.state.wire)
         self._keep()
         self.attempt = self.state.setups - 1
-        self.session = ServerSession(
+        self.resilient = job.profile == "resilient"
+        self.session = (ResilientServer if self.resilient else ServerSession)(
             self.plan.run_id,
             self.roster,
             job.policy,
@@ -175,7 +178,7 @@ class _Run:
             self.state.shared = first_shared(self.plan)
             for role in self.roles:
                 self.state.encoders[role] = first_encoder(self.plan, role, self.features[role].width)
-        for t in range(self.state.t + 1, plan.rounds + 1):
+        for t in range(self._settled() + 1, plan.rounds + 1):
             yield from self._round(t)
 
     def score(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
@@ -201,7 +204,7 @@ class _Run:
             "stats", "", last + 1, self.everyone, layout, canonical(hashes), self._final_models
         )
         sums = zip(self.plan.tasks, gains.values[GAINS], strict=True)
-        self.state.means = {t.name: float(v) / len(self.everyone) for t, v in sums}
+        self.state.means = {t.name: float(v) / len(gains.members) for t, v in sums}
         self.state.uploads = {}
         self._keep()
 
@@ -223,21 +226,22 @@ class _Run:
             role: Envelope("round", parts=(update, *filter(None, [encoders.get(role)]), *self._relayed(role)))
             for role in {p.role for p in self.roster.parties}
         }
-        replies = yield from self.ask({p.id: by_role[p.role] for p in self.roster.parties})
-        self.state.uploads = {}
-        uploads = {p: r.parts[0] for p, r in replies.items()}
-        opened = self.session.open(whole, uploads)
-        self._opened("update", "", self.everyone, "")
-        if plan.share == "all":
-            self._keep_uploads("update", opened, uploads)
+        replies = yield from self.ask({p.id: by_role[p.role] for p in self.roster.parties}, self.resilient)
+        uploads = {whole: {p: r.parts[0] for p, r in replies.items()}}
         for role, id in inside.items():
-            uploads = {p: replies[p].parts[1] for p in self._members(role)}
-            deltas = self.session.open(id, uploads)
-            self._keep_uploads(f"role/{role}", deltas, uploads)
-            self.state.encoders[role] = next_shared(self.state.encoders[role], deltas.values, len(uploads))
-            self._opened("role", role, tuple(uploads), "")
+            uploads[id] = {p: replies[p].parts[1] for p in self._members(role) if p in replies}
+        sums = yield from self._open(uploads)
+        self.state.uploads = {}
+        opened = sums[whole]
+        self._opened("update", "", opened.members, "")
         if plan.share == "all":
-            self.state.shared = next_shared(self.state.shared, opened.values, members)
+            self._keep_uploads("update", opened, uploads[whole])
+        for role, id, deltas in ((role, id, sums[id]) for role, id in inside.items() if id in sums):
+            self._keep_uploads(f"role/{role}", deltas, uploads[id])
+            self.state.encoders[role] = next_shared(self.state.encoders[role], deltas.values, len(deltas.members))
+            self._opened("role", role, deltas.members, "")
+        if plan.share == "all":
+            self.state.shared = next_shared(self.state.shared, opened.values, len(opened.members))
         self._summarise(t, opened)
 
     def _encoder_request(self, id: RoundId, t: int) -> bytes:
@@ -262,13 +266,28 @@ class _Run:
         request = self._request(round_id, cohort, layout, model)
         roles = {p: self.roster.party(p).role for p in cohort}
         by_role = {role: Envelope("round", parts=(request, *extra(role))) for role in set(roles.values())}
-        replies = yield from self.ask({p: by_role[role] for p, role in roles.items()})
+        replies = yield from self.ask({p: by_role[role] for p, role in roles.items()}, self.resilient)
         uploads = {p: r.parts[0] for p, r in replies.items()}
-        opened = self.session.open(round_id, uploads)
+        sums = yield from self._open({round_id: uploads})
+        if round_id not in sums:
+            raise RemoteProtocolError("too_few_survivors", scope)
         if keep:
-            self._keep_uploads(keep, opened, uploads)
-        self._opened(kind, scope, cohort, "")
-        return opened
+            self._keep_uploads(keep, sums[round_id], uploads)
+        self._opened(kind, scope, sums[round_id].members, "")
+        return sums[round_id]
+
+    def _open(self, uploads: dict[RoundId, dict[str, bytes]]) -> Opening:
+        t = next(iter(uploads)).t
+
+        def settle() -> None:
+            self.state.asked = max(self.state.asked, min(t, self.plan.learning.rounds))
+            self._keep()
+
+        return (yield from open_sums(self.session, self.ask, uploads, settle))
+
+    def _settled(self) -> int:
+        """The last round that is opened, or lost: its nodes agreed to a set that nobody opened."""
+        return max(self.state.t, self.state.asked)
 
     def _keep_uploads(self, slot: str, opened: Opened, uploads: dict[str, bytes]) -> None:
         """Kept until the next round is open: masked and signed, they are what nodes recompute this sum from."""
@@ -305,7 +324,7 @@ class _Run:
         if self.state.means:
             return self.plan.learning.rounds + 2
         counted = all(role in self.state.counts for role in self.roles)
-        return self.state.t + 1 if counted else 0
+        return self._settled() + 1 if counted else 0
 
     # -- weights ---------------------------------------------------------------------------------
     def _members(self, role: str) -> tuple[str, ...]:

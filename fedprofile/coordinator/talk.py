@@ -13,6 +13,7 @@ from fedprofile.secagg.setup_messages import Complaint
 from fedprofile.secagg.wire import claims
 from fedprofile.types import Roster
 
+ABSENT = frozenset({"no_answer", "need_setup"})
 Talk = Generator[dict[str, bytes], dict[str, bytes], dict[str, Envelope]]
 
 
@@ -23,9 +24,10 @@ class Conversation:
     roster: Roster
     wire: Wire
 
-    def ask(self, requests: dict[str, Envelope]) -> Talk:
+    def ask(self, requests: dict[str, Envelope], absent: bool = False) -> Talk:
         """Yields request bytes by party and is sent the answers; returns the replies.
 
+        ``absent``: a party that gives no answer, or has lost its keys, is left out instead of being named.
         Raises NodeFailed naming the party, TrainingDiverged naming node and layer.
         """
         distinct = {id(envelope): envelope for envelope in requests.values()}
@@ -33,7 +35,14 @@ class Conversation:
         encoded = {party: once[id(envelope)] for party, envelope in requests.items()}
         self.wire.sent(requests, encoded)
         answers = yield encoded
-        return {p: self._reply(p, request, encoded[p], answers.get(p)) for p, request in requests.items()}
+        replies = {}
+        for party, request in requests.items():
+            try:
+                replies[party] = self._reply(party, request, encoded[party], answers.get(party))
+            except NodeFailed as error:
+                if not absent or error.code not in ABSENT:
+                    raise
+        return replies
 
     def _reply(self, party: str, request: Envelope, sent: bytes, answer: bytes | None) -> Envelope:
         if answer is None:
@@ -59,6 +68,8 @@ class Conversation:
             return len(request.parts)
         if request.type == "round":
             return sum(claims(part, "Round") for part in request.parts)
+        if request.type in ("survivors", "open"):
+            return len(request.parts)
         return UPWARD[REPLY_TO[request.type]]
 
     def _failure(self, party: str, reply: Envelope, asked: str, sent: bytes) -> Exception:

@@ -43,7 +43,7 @@ def main(grid: Grid, context: Context) -> None:
     try:
         requests = next(exchange)
         while True:
-            requests = exchange.send(talk(grid, folder, nodes, requests))
+            requests = exchange.send(talk(grid, folder, nodes, requests, job.profile == "resilient"))
     except StopIteration as done:
         _write_outcome(folder, done.value)
 
@@ -63,25 +63,36 @@ def abandon(folder: Path) -> None:
     _abandoned.add(folder)
 
 
-def talk(grid: Grid, folder: Path, nodes: Mapping[str, int], requests: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Send each party its request and wait for all answers; raises NodeFailed for the first that has none."""
+def talk(
+    grid: Grid, folder: Path, nodes: Mapping[str, int], requests: Mapping[str, bytes], absent: bool = False
+) -> dict[str, bytes]:
+    """Send each party its request and wait for all answers; raises NodeFailed for the first that has none.
+
+    ``absent``: parties without an answer are left out instead; whether the run can do without is fps1's question.
+    """
     messages = {
         party: Message(pack(data), nodes[party], MESSAGE_TYPE, ttl=ANSWER_WITHIN) for party, data in requests.items()
     }
     ids = dict(zip(grid.push_messages(messages.values()), messages, strict=True))
     answers: dict[str, bytes] = {}
+    lost: set[str] = set()
     give_up = time.monotonic() + ANSWER_WITHIN
-    while len(answers) < len(ids):
-        for reply in grid.pull_messages([i for i, party in ids.items() if party not in answers]):
+    while len(answers) + len(lost) < len(ids):
+        for reply in grid.pull_messages([i for i, party in ids.items() if party not in answers and party not in lost]):
             party = ids[reply.metadata.reply_to_message_id]
-            if reply.has_error():
+            if not reply.has_error():
+                answers[party] = unpack(reply)
+            elif absent:
+                lost.add(party)
+            else:
                 raise NodeFailed(party, f"flower_error_{reply.error.code}")
-            answers[party] = unpack(reply)
-        if len(answers) < len(ids):
-            if time.monotonic() > give_up or folder in _abandoned:
+        if len(answers) + len(lost) < len(ids):
+            if folder in _abandoned or (time.monotonic() > give_up and not absent):
                 raise NodeFailed(next(p for p in requests if p not in answers), "no_answer")
+            if time.monotonic() > give_up:
+                break
             time.sleep(getattr(grid, "poll", POLL))
-    return {party: answers[party] for party in requests}
+    return {party: answers[party] for party in requests if party in answers}
 
 
 def _identify(grid: Grid, folder: Path, roster: set[str]) -> dict[str, int]:

@@ -63,6 +63,8 @@ class Node:
             "release": self._store_release,
             "bins": self._store_bins,
             "round": self._round,
+            "survivors": self._survivors,
+            "open": self._open,
             "finish": self._finish,
         }
 
@@ -119,6 +121,8 @@ class Node:
             raise PolicyRefusal("profile_mismatch", "this node's own configuration names another profile")
         if plan.recompute and self.home.config.profile == "none":
             raise PolicyRefusal("unmasked_uploads", "uploads without masks are not for every node to see")
+        if plan.recompute and self.home.config.profile == "resilient":
+            raise PolicyRefusal("not_recomputable", "uploads carry self masks, which no node can take off their sum")
         if self.home.read("plan.json") != plan.to_json():
             self.home.clear_run()
             self.home.write("plan.json", plan.to_json())
@@ -195,6 +199,12 @@ class Node:
 
     def _round(self, envelope: Envelope) -> Envelope:
         return Envelope("uploads", parts=answer_round(self.run, self.keeper.current, envelope.parts))
+
+    def _survivors(self, envelope: Envelope) -> Envelope:
+        return Envelope("agreements", parts=self.keeper.settle(envelope.parts))
+
+    def _open(self, envelope: Envelope) -> Envelope:
+        return Envelope("reveals", parts=self.keeper.settle(envelope.parts))
 
     def _finish(self, _: Envelope) -> Envelope:
         self.keeper.end()

@@ -133,7 +133,9 @@ class NodeRun:
 
     @cached_property
     def training(self) -> LocalTraining:
-        return LocalTraining(self.home, self.plan.learning, self.plan.tasks, self.learner(self.features), self.dither)
+        gaps = self.home.config.profile == "resilient"
+        learner = self.learner(self.features)
+        return LocalTraining(self.home, self.plan.learning, self.plan.tasks, learner, self.dither, gaps)
 
     def learner(self, features: FeatureMap) -> LocalLearner:
         """A fresh learner over this node's rows, at the weights that every member of the role starts from."""

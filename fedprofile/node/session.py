@@ -10,6 +10,7 @@ from fedprofile.node.journal import Journal
 from fedprofile.node.randomness import session_source
 from fedprofile.secagg.client import ClientSession
 from fedprofile.secagg.identity import Identity
+from fedprofile.secagg.resilient_client import ResilientSession
 from fedprofile.types import Policy, Roster, RunPlan
 
 _TRANSCRIPT, _SETUPS = "transcript.bin", "setups"
@@ -35,7 +36,7 @@ class SessionKeeper:
         self._home.remove(_TRANSCRIPT)
         self._home.write(_SETUPS, str(self._setups).encode())
         self._seen = None
-        self._held = ClientSession(*self._arguments(), **self._options())
+        self._held = self._kind(*self._arguments(), **self._options())
         return self._held
 
     def handle(self, message: bytes) -> bytes | None:
@@ -45,6 +46,13 @@ class SessionKeeper:
         self._seen = session.transcript()
         self._home.write(_TRANSCRIPT, self._seen)
         return reply
+
+    def settle(self, parts: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Answers to what follows the uploads of a resilient round, each under its own signature."""
+        answers = tuple(self.current.handle(part) for part in parts)
+        if any(a is None for a in answers):
+            raise RemoteProtocolError("bad_order", "this message has no answer")
+        return tuple(a for a in answers if a is not None)
 
     def end(self) -> None:
         """Forget the keys."""
@@ -62,8 +70,13 @@ class SessionKeeper:
         if not self._simulated or transcript is None:
             raise RemoteProtocolError("need_setup", "this node holds no session keys: agree keys again")
         self._setups, self._seen = self._count(), transcript
-        self._held = ClientSession.restore(transcript, *self._arguments(), **self._options())
+        self._held = self._kind.restore(transcript, *self._arguments(), **self._options())
         return self._held
+
+    @property
+    def _kind(self) -> type[ClientSession]:
+        """The node's own configuration chooses the profile, not the coordinator."""
+        return ResilientSession if self._home.config.profile == "resilient" else ClientSession
 
     def _arguments(self) -> tuple[Any, ...]:
         rand = session_source(self._session_key() if self._simulated else None)

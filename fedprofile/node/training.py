@@ -26,13 +26,17 @@ Dither = Callable[[str], Callable[[int], bytes]]
 
 @dataclass
 class LocalTraining:
-    """``dither(purpose)`` gives the byte source of the stochastic rounding for one vector."""
+    """``dither(purpose)`` gives the byte source of the stochastic rounding for one vector.
+
+    ``gaps``: rounds may be missed (the resilient profile); a round still never comes again.
+    """
 
     home: NodeHome
     plan: LearningPlan
     tasks: tuple[Task, ...]
     learner: LocalLearner
     dither: Dither
+    gaps: bool = False
     t: int = 0
     _stamp: tuple[int, int] | None = None
     _pending: dict[str, Quantised] | None = None
@@ -57,7 +61,7 @@ class LocalTraining:
         self.refresh()
         if t == self.t and self._pending is not None:
             return self._pending
-        if t != self.t + 1:
+        if t <= self.t or not (self.gaps or t == self.t + 1):
             raise RemoteProtocolError("wrong_round", f"this node has finished round {self.t}")
         before = self._begin(t, shared, encoder)
         loss = self.learner.run_round(t)
@@ -83,7 +87,7 @@ class LocalTraining:
     def end(self, shared: Weights, encoder: Weights) -> None:
         """Judge the last averaged weights; nothing is trained. Raises RemoteProtocolError("wrong_round") too early."""
         self.refresh()
-        if self.t != self.plan.rounds:
+        if self.t != self.plan.rounds and not self.gaps:
             raise RemoteProtocolError("wrong_round", f"this node has finished round {self.t} of {self.plan.rounds}")
         self._load(shared, encoder)
         self.learner.judge(self.plan.rounds)

@@ -10,11 +10,13 @@ from fedprofile.secagg.codes import local, refusal, remote
 from fedprofile.secagg.encoding import dequantise, pack, unpack, vectors
 from fedprofile.secagg.masking import add_masks
 from fedprofile.secagg.policy import check_round
-from fedprofile.secagg.record import round_entry
+from fedprofile.secagg.record import Entry, round_entry
 from fedprofile.secagg.round_messages import MaskedSum, Round, Upload
-from fedprofile.secagg.setup_session import Journal, SetupSession, State
+from fedprofile.secagg.setup_session import Journal, SetupSession
+from fedprofile.secagg.transitions import STRICT_AT_NODE, State, Sum, Table
+from fedprofile.secagg.tree import tree_root
 from fedprofile.secagg.wire import ZERO_HASH
-from fedprofile.types import Quantised
+from fedprofile.types import Quantised, RoundId
 
 __all__ = ["ClientSession", "Journal", "State"]
 
@@ -30,8 +32,9 @@ class ClientSession(SetupSession):
 
         Raises RemoteProtocolError or PolicyRefusal and then changes nothing.
         """
-        keys, asked = self._ready(), self._live().request
-        round = Round.decode(data, self.roster)
+        self._ready()
+        asked = self._live().request
+        round = Round.decode(data, self.roster, threads=self._threads)
         if round.id.run_id != self.run_id:
             raise remote("wrong_run")
         if round.policy_hash != self._common.hash:
@@ -39,8 +42,9 @@ class ClientSession(SetupSession):
         if self.me not in round.cohort or not set(round.cohort) <= set(asked.cohort):
             raise refusal("cohort_refused", "not within the cohort of the set-up, or without this node")
         check_round(self.policy, self.roster, round, RemoteProtocolError)
-        self._record.check_round(round, self.policy, self._clock())
-        keys.advance(round.id.t)
+        self._check_graph(round.contributors, round.id)
+        self._record.check_round(round, self.policy, self._table(round.id), self._clock())
+        self.advance(round.id.t)
         self._record.see(round)
         self._verified[round.id.kind, round.id.scope] = round.bind(self._t0)
         return round
@@ -62,14 +66,18 @@ class ClientSession(SetupSession):
             raise local("opener_uploads_nothing")
         if len(audit_head) != len(ZERO_HASH):
             raise local("wrong_length", "audit_head has 32 bytes")
-        y = pack(quantised, round.layout)
-        mac = self._identity.mac("integers/1", round.id.run_id, round.basis, bytes(y)).hex()
+        y = pack(quantised, round.layout, threads=self._threads)
+        root = tree_root(y, threads=self._threads)
+        mac = self._identity.mac("integers/2", round.id.run_id, round.basis, root).hex()
         if self._record.mac_of_retry(round) not in ("", mac):
             raise local("retry_differs", "other integers than in the first attempt")
         self._mask(y, round, h)
-        upload = Upload.of(round, self.me, h, audit_head, y, self._identity)
+        upload = Upload.of(round, self.me, h, audit_head, y, self._identity, threads=self._threads)
         facts = {"mac": mac, "root": upload.root.hex(), "audit_head": audit_head.hex()}
-        self._commit(round_entry("upload", round, self._clock(), **facts))
+        return self._send(upload, round, round_entry("upload", round, self._clock(), **facts))
+
+    def _send(self, upload: Upload, round: Round, entry: Entry) -> bytes:
+        self._commit(entry)
         del self._verified[round.id.kind, round.id.scope]
         return upload.encode()
 
@@ -80,10 +88,10 @@ class ClientSession(SetupSession):
         LocalProtocolError("wrong_opener").
         """
         self._record.check_open(round)
-        h = self._current(round)
+        h = self._current(round, "MaskedSum")
         if self.me != round.id.opener:
             raise local("wrong_opener")
-        message = MaskedSum.decode(masked, self.roster)
+        message = MaskedSum.decode(masked, self.roster, threads=self._threads)
         if (message.id, message.h) != (round.id, h):
             raise remote("wrong_round", MaskedSum.TYPE)
         if len(message.y) != round.layout.nbytes:
@@ -92,18 +100,24 @@ class ClientSession(SetupSession):
         self._mask(total, round, h)
         self._commit(round_entry("open", round, self._clock()))
         del self._verified[round.id.kind, round.id.scope]
-        return dequantise(unpack(vectors(total, round.layout), round.layout), round.layout)
+        sums = unpack(vectors(total, round.layout), round.layout)
+        return dequantise(sums, round.layout, threads=self._threads)
 
     def _mask(self, y: bytearray, round: Round, h: bytes) -> None:
         """Adds this node's pads; the opener adds them to the others' sum, where they cancel what is left."""
-        if self.profile == "strict":
-            add_masks(vectors(y, round.layout), self._ready().pads(h, round.cohort))
+        if self.profile != "none":
+            add_masks(vectors(y, round.layout), self._ready().pads(h, round.cohort), threads=self._threads)
 
-    def _current(self, round: Round) -> bytes:
+    def _check_graph(self, contributors: tuple[str, ...], id: RoundId) -> None:
+        """Strict: the graph is complete, which holds against any number of colluders."""
+
+    def _table(self, id: RoundId) -> Table[Sum]:
+        return STRICT_AT_NODE
+
+    def _current(self, round: Round, event: str = Upload.TYPE) -> bytes:
         """H of a verified round that is still open and whose keys still exist."""
         keys, h = self._ready(), self._verified.get((round.id.kind, round.id.scope))
-        if h is None:
-            raise local("already_contributed")
-        if h != round.bind(self._t0) or keys.t != round.id.t:
+        self._record.check_event(self._table(round.id), round.id, event, local)
+        if h is None or h != round.bind(self._t0) or keys.t != round.id.t:
             raise local("not_verified")
         return h

@@ -9,7 +9,7 @@ _RESTART = "Start a new set-up with a higher number."
 _RETRY = "Send a new round with a higher (t, attempt)."
 _PLAN = "Change the plan, or this node's policy if its owner agrees."
 
-CODES: dict[str, str] = {
+STRICT: dict[str, str] = {
     # bytes
     "malformed": _ASK,
     "unknown_version": _ASK,
@@ -67,7 +67,27 @@ CODES: dict[str, str] = {
     "too_many_openings": _PLAN,
     "ring_refused": _PLAN,
     "clip_refused": _PLAN,
-    # what a node asks of a request beyond fps1
+}
+
+# fps1 where survivors are named, or keys are hybrid
+RESILIENT: dict[str, str] = {
+    "not_uploaded": "Ask only for a sum that this node uploaded to in this (t, attempt).",
+    "wrong_survivors": "Name contributors of this round, the node asked among them.",
+    "survivors_changed": "One round opens one set: ask for the set that this node agreed to.",
+    "agreed_before": "One round opens one set; go on with the next t.",
+    "revealed_before": "One round opens one set, once; go on with the next t.",
+    "too_few_survivors": "Wait for more members, or go on with the next t; nothing was released.",
+    "too_few_signatures": "Gather the agreement of more survivors.",
+    "bad_share": "Go on with the next t; the member that sent the share has to be asked why.",
+    "score_needs_all": "Wait for every member: a score sum never opens over a subset.",
+    "differencing_refused": "Name secure.accept_differencing=true at every node; the report will state it.",
+    "threshold_refused": "Invite more parties or count on fewer colluders.",
+    "bad_ciphertext": _RESTART,
+    "kem_mismatch": "Name the same secure.kem at the coordinator and at every node.",
+}
+
+# what a node asks of a request beyond fps1
+BEYOND: dict[str, str] = {
     "bad_envelope": _ASK,
     "not_for_this_node": _ASK,
     "bad_order": _ASK,
@@ -82,6 +102,7 @@ CODES: dict[str, str] = {
     "too_few_views": _PLAN,
     "not_verifiable": "Plan with secure.verify=recompute, or change this node's policy if its owner agrees.",
     "unmasked_uploads": "Use secure=strict, or secure.verify=none.",
+    "not_recomputable": "Use secure=strict, or secure.verify=none.",
     "no_release": "Release the labels first.",
     "bad_release": _ASK,
     "release_changed": "Start a new run.",
@@ -109,6 +130,8 @@ CODES: dict[str, str] = {
     # recomputed sums
     "not_recomputed": "Ask who runs the coordinator: it sent something else than what the nodes summed.",
 }
+
+CODES = STRICT | RESILIENT | BEYOND
 
 
 def local(code: str, what: str = "") -> LocalProtocolError:

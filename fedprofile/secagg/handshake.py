@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedprofile.secagg.codes import local, remote
 from fedprofile.secagg.identity import Identity
-from fedprofile.secagg.keys import Ephemeral, PairKeys, commitment, transcript_hash
-from fedprofile.secagg.setup_messages import KeyAd, KeyBundle, KeyOpen, OpenBundle, SetupReq
+from fedprofile.secagg.keys import Ephemeral, PairKeys, commitment, encapsulate, transcript_hash
+from fedprofile.secagg.open_messages import KeyOpen, OpenBundle
+from fedprofile.secagg.setup_messages import KeyAd, KeyBundle, SetupReq
 from fedprofile.types import Roster
 
 
@@ -26,7 +27,9 @@ def check_ads(roster: Roster, request: SetupReq, ads: tuple[KeyAd, ...]) -> None
         ad.verify(roster)
         if (ad.run_id, ad.setup_hash) != (request.run_id, setup_hash):
             raise remote("wrong_setup", f"party {ad.party!r} answered another SetupReq")
-    values = [v for ad in ads for v in (ad.pk_mask, ad.pk_enc, ad.commit)]
+        if bool(ad.kem_pk) != request.hybrid:
+            raise remote("kem_mismatch", f"party {ad.party!r}")
+    values = [v for ad in ads for v in (ad.pk_mask, ad.pk_enc, ad.commit, ad.kem_pk) if v]
     if len(set(values)) != len(values):
         raise remote("duplicate", "key or commitment")
 
@@ -41,6 +44,23 @@ def check_opens(roster: Roster, request: SetupReq, bundle: KeyBundle, opens: tup
             raise remote("wrong_setup", f"party {opened.party!r} saw another KeyBundle")
         if commitment(opened.nonce) != ad.commit:
             raise remote("bad_commitment", f"party {opened.party!r}")
+        expected = len(later(request.cohort, opened.party)) if request.hybrid else None
+        if (None if opened.kem_hashes is None else len(opened.kem_hashes)) != expected:
+            raise remote("bad_ciphertext", f"party {opened.party!r}")
+
+
+def check_ciphertexts(request: SetupReq, opens: tuple[KeyOpen, ...]) -> None:
+    """The coordinator's check of a hybrid set-up: one ciphertext for each later member, as signed."""
+    for opened in opens:
+        receivers = tuple(p for p, _ in opened.ciphertexts)
+        hashes = tuple(sha256(c) for _, c in opened.ciphertexts)
+        if request.hybrid and (receivers, hashes) != (later(request.cohort, opened.party), opened.kem_hashes):
+            raise remote("bad_ciphertext", f"party {opened.party!r}")
+
+
+def later(cohort: tuple[str, ...], party: str) -> tuple[str, ...]:
+    """Whom a member encapsulates to: those after it in wire order."""
+    return cohort[cohort.index(party) + 1 :]
 
 
 def _check_senders(request: SetupReq, messages: tuple[KeyAd, ...] | tuple[KeyOpen, ...]) -> None:
@@ -48,6 +68,16 @@ def _check_senders(request: SetupReq, messages: tuple[KeyAd, ...] | tuple[KeyOpe
     if senders != request.cohort:
         missing = sorted(set(request.cohort) - set(senders))
         raise remote("missing_member", f"missing: {', '.join(missing)}" if missing else "other members than the cohort")
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What a set-up leaves: T0, pair keys at base_t, the sealing key, and the ML-KEM secret shared with each peer."""
+
+    t0: bytes
+    keys: PairKeys
+    seal: X25519PrivateKey
+    kem: dict[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass
@@ -60,38 +90,63 @@ class Handshake:
     secrets: Ephemeral | None
     bundle: KeyBundle | None = None
     opens: OpenBundle | None = None
+    kem: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     def key_ad(self, identity: Identity) -> KeyAd:
         """This node's signed advertisement for this set-up."""
         secrets = self._live()
         unsigned = KeyAd(self.request.run_id, self.me, sha256(self.request.encode()), *secrets.public, secrets.commit)
-        return unsigned.signed(identity)
+        return replace(unsigned, kem_pk=secrets.kem_pk).signed(identity)
 
     def accept_bundle(self, bundle: KeyBundle) -> None:
         """Checks the bundle, this node's own entry first: it has to hold the keys that this node drew."""
         check_ads(self.roster, self.request, bundle.items)
         mine = next(ad for ad in bundle.items if ad.party == self.me)
-        if (mine.pk_mask, mine.pk_enc, mine.commit) != (*self._live().public, self._live().commit):
+        secrets = self._live()
+        if (mine.pk_mask, mine.pk_enc, mine.commit, mine.kem_pk) != (*secrets.public, secrets.commit, secrets.kem_pk):
             raise remote("restore_mismatch", "the bundle holds other keys for this node")
         self.bundle = bundle
 
     def key_open(self, identity: Identity) -> KeyOpen:
+        """This node's signed opening; in a hybrid set-up with a ciphertext for each later member."""
         if self.bundle is None:
             raise local("wrong_state")
-        unsigned = KeyOpen(self.request.run_id, self.me, self._live().nonce, sha256(self.bundle.encode()))
-        return unsigned.signed(identity)
+        opened = KeyOpen(self.request.run_id, self.me, self._live().nonce, sha256(self.bundle.encode()))
+        if self.request.hybrid:
+            ciphertexts = []
+            for ad in self.bundle.items:
+                if ad.party in later(self.request.cohort, self.me):
+                    self.kem[ad.party], ciphertext = encapsulate(ad.kem_pk, ad.party)
+                    ciphertexts.append((ad.party, ciphertext))
+            hashes = tuple(sha256(c) for _, c in ciphertexts)
+            opened = replace(opened, kem_hashes=hashes, ciphertexts=tuple(ciphertexts))
+        return opened.signed(identity)
 
-    def accept_opens(self, opens: OpenBundle) -> tuple[bytes, PairKeys, X25519PrivateKey]:
-        """(T0, pair keys at base_t, sealing key). The mask key is dropped here; raises as check_opens does."""
+    def accept_opens(self, opens: OpenBundle) -> Agreed:
+        """What the set-up agreed; the mask key is dropped here. Raises as check_opens does, or bad_ciphertext."""
         if self.bundle is None:
             raise local("wrong_state")
         check_opens(self.roster, self.request, self.bundle, opens.items)
         t0 = transcript_hash(self.bundle.items, opens.items)
         peers = {ad.party: ad.pk_mask for ad in self.bundle.items if ad.party != self.me}
-        secrets = self._live()
-        keys = PairKeys.agree(self.me, secrets.mask, peers, t0, self.request.base_t)
-        self.opens, self.secrets = opens, None
-        return t0, keys, secrets.enc
+        secrets, kem = self._live(), self._decapsulate(opens)
+        keys = PairKeys.agree(self.me, secrets.mask, peers, t0, self.request.base_t, kem=kem)
+        self.opens, self.secrets, self.kem = replace(opens, ciphertexts=()), None, {}
+        return Agreed(t0, keys, secrets.enc, kem)
+
+    def _decapsulate(self, opens: OpenBundle) -> dict[str, bytes]:
+        """Peer -> ML-KEM secret: of earlier members from their ciphertexts, as signed; of later ones this node's."""
+        key, at = self._live().kem, self.request.cohort.index(self.me)
+        earlier = self.request.cohort[:at] if key is not None else ()
+        if tuple(p for p, _ in opens.ciphertexts) != earlier:
+            raise remote("bad_ciphertext", "other senders than the earlier members")
+        kem = dict(self.kem)
+        for i, (party, ciphertext) in enumerate(opens.ciphertexts):
+            hashes = opens.items[i].kem_hashes or ()
+            if key is None or sha256(ciphertext) != hashes[at - i - 1]:
+                raise remote("bad_ciphertext", f"party {party!r}")
+            kem[party] = key.decapsulate(ciphertext)
+        return kem
 
     def _live(self) -> Ephemeral:
         if self.secrets is None:

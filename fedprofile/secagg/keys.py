@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -14,7 +15,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from fedprofile.secagg.codes import remote
 from fedprofile.secagg.encoding import Rand, draw
 from fedprofile.secagg.masking import Pad
-from fedprofile.secagg.setup_messages import KeyAd, KeyOpen
+from fedprofile.secagg.open_messages import KeyOpen
+from fedprofile.secagg.setup_messages import KeyAd
 from fedprofile.secagg.wire import party_wire_id
 from fedprofile.types import digest
 
@@ -24,16 +26,23 @@ MAX_JUMP = 4096
 
 @dataclass(frozen=True)
 class Ephemeral:
-    """What a node draws for one set-up: mask key, sealing key and nonce, 32 bytes each, in this order."""
+    """What a node draws for one set-up: mask key, sealing key and nonce, 32 bytes each, in this order.
+
+    Hybrid: then the seed of an ML-KEM-768 key, 64 bytes (FIPS 203, section 7.1).
+    """
 
     mask: X25519PrivateKey = field(repr=False)
     enc: X25519PrivateKey = field(repr=False)
     nonce: bytes = field(repr=False)
+    kem: MLKEM768PrivateKey | None = field(default=None, repr=False)
 
     @staticmethod
-    def draw(rand: Rand) -> Ephemeral:
+    def draw(rand: Rand, hybrid: bool = False) -> Ephemeral:
         keys = [X25519PrivateKey.from_private_bytes(draw(rand, 32)) for _ in range(2)]
-        return Ephemeral(keys[0], keys[1], draw(rand, 32))
+        nonce = draw(rand, 32)
+        return Ephemeral(
+            keys[0], keys[1], nonce, MLKEM768PrivateKey.from_seed_bytes(draw(rand, 64)) if hybrid else None
+        )
 
     @property
     def commit(self) -> bytes:
@@ -43,6 +52,22 @@ class Ephemeral:
     def public(self) -> tuple[bytes, bytes]:
         """(pk_mask, pk_enc), raw."""
         return self.mask.public_key().public_bytes_raw(), self.enc.public_key().public_bytes_raw()
+
+    @property
+    def kem_pk(self) -> bytes:
+        """The raw encapsulation key, empty where the set-up is not hybrid."""
+        return self.kem.public_key().public_bytes_raw() if self.kem else b""
+
+
+def encapsulate(kem_pk: bytes, party: str) -> tuple[bytes, bytes]:
+    """(shared secret, ciphertext) for the ML-KEM-768 key of ``party``; the randomness is the operating system's.
+
+    Raises RemoteProtocolError("bad_key") for bytes that are no such key.
+    """
+    try:
+        return MLKEM768PublicKey.from_public_bytes(kem_pk).encapsulate()
+    except ValueError:
+        raise remote("bad_key", f"party {party!r}") from None
 
 
 def commitment(nonce: bytes) -> bytes:
@@ -66,9 +91,20 @@ class PairKeys:
         self._me, self._keys, self.t = me, keys, t
 
     @staticmethod
-    def agree(me: str, private: X25519PrivateKey, peers: Mapping[str, bytes], t0: bytes, t: int) -> PairKeys:
-        """PK_ij = HKDF-Extract(T0, X25519(m_i, m_j)), peers: party id -> raw public key.
+    def agree(
+        me: str,
+        private: X25519PrivateKey,
+        peers: Mapping[str, bytes],
+        t0: bytes,
+        t: int,
+        *,
+        kem: Mapping[str, bytes] | None = None,
+        own: bytes = b"",
+    ) -> PairKeys:
+        """PK_ij = HKDF-Extract(T0, X25519(m_i, m_j) || ss_ij), peers: party id -> raw public key.
 
+        ``kem``: party id -> ML-KEM shared secret ss_ij, none where the set-up is not hybrid. ``own``: this
+        node's secret (32 bytes) that becomes the key of itself with itself, if any is needed.
         Raises RemoteProtocolError("bad_key") for a key of low order (all-zero agreement, RFC 7748 6.1).
         """
         keys = {}
@@ -77,7 +113,9 @@ class PairKeys:
                 shared = private.exchange(X25519PublicKey.from_public_bytes(pk))
             except ValueError:
                 raise remote("bad_key", f"party {peer!r}") from None
-            keys[peer] = bytearray(hmac.digest(t0, shared, "sha256"))
+            keys[peer] = bytearray(hmac.digest(t0, shared + (kem[peer] if kem else b""), "sha256"))
+        if own:
+            keys[me] = bytearray(hmac.digest(t0, own, "sha256"))
         return PairKeys(me, keys, t)
 
     def advance(self, t: int) -> None:
@@ -98,7 +136,11 @@ class PairKeys:
         """(k_ij, sign) for each peer j: k_ij = HKDF-Expand(PK_ij, "mask" || H), + where i < j in wire order."""
         mine = party_wire_id(self._me)
         peers = [p for p in cohort if p != self._me]
-        return [(expand(self._keys[p], b"mask" + h), 1 if mine < party_wire_id(p) else -1) for p in peers]
+        return [(self.derive(p, b"mask" + h), 1 if mine < party_wire_id(p) else -1) for p in peers]
+
+    def derive(self, peer: str, info: bytes) -> bytes:
+        """HKDF-Expand of the key with ``peer`` at the present t; 32 bytes."""
+        return expand(self._keys[peer], info)
 
     def erase(self) -> None:
         """Best effort: overwrites what this process holds; the interpreter may have made copies."""

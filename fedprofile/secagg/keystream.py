@@ -24,6 +24,14 @@ SLACK = 16
 ZEROS = memoryview(bytes(CHUNK * 8))
 
 
+def chunk_length(width: int, threads: int) -> int:
+    """Elements of ``width`` bytes that are masked at a time.
+
+    Alone, what stays in a core's own cache; with other threads, more, since each call takes the interpreter lock.
+    """
+    return CHUNK if threads == 1 else len(ZEROS) // width
+
+
 class Stream(Protocol):
     """Encrypting zeros yields the keystream, without the interpreter lock; the target needs SLACK bytes to spare."""
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
+from fedprofile.secagg.graph import Circle
+from fedprofile.secagg.open_messages import KeyOpen, OpenBundle
+from fedprofile.secagg.resilient_messages import Agree, Open, ResilientUpload, Reveal, Survivors
 from fedprofile.secagg.round_messages import MaskedSum, Round, Upload
-from fedprofile.secagg.setup_messages import (
-    PROFILES,
-    Complaint,
-    KeyAd,
-    KeyBundle,
-    KeyOpen,
-    OpenBundle,
-    Profile,
-    SetupReq,
-)
+from fedprofile.secagg.setup_messages import PROFILES, Complaint, KeyAd, KeyBundle, Profile, SetupReq
+from fedprofile.secagg.shares import sealed_size
 from fedprofile.secagg.wire import HASH, ID, SIGNATURE, message_type
 from fedprofile.types import Layout
 
@@ -21,22 +16,28 @@ __all__ = [
     "FROM_NODE",
     "MAX_SIZE",
     "PROFILES",
+    "Agree",
     "Complaint",
     "KeyAd",
     "KeyBundle",
     "KeyOpen",
     "MaskedSum",
+    "Open",
     "OpenBundle",
     "Profile",
+    "ResilientUpload",
+    "Reveal",
     "Round",
     "SetupReq",
+    "Survivors",
     "Upload",
     "expected_masked_sum_size",
+    "expected_resilient_upload_size",
     "expected_upload_size",
     "message_type",
 ]
 
-FROM_NODE = frozenset({"KeyAd", "KeyOpen", "Upload", "Complaint"})
+FROM_NODE = frozenset({"KeyAd", "KeyOpen", "Upload", "ResilientUpload", "Agree", "Reveal", "Complaint"})
 
 MAX_SIZE: dict[str, int] = {
     "SetupReq": SetupReq.MAX,
@@ -48,6 +49,11 @@ MAX_SIZE: dict[str, int] = {
     "Upload": 1 << 31,
     "MaskedSum": 1 << 31,
     "Complaint": Complaint.MAX,
+    "ResilientUpload": 1 << 31,
+    "Survivors": Survivors.MAX,
+    "Agree": Agree.MAX,
+    "Open": Open.MAX,
+    "Reveal": Reveal.MAX,
 }
 
 _HEAD = len(b"fps1") + 2
@@ -62,6 +68,13 @@ EXACT_SIZE: dict[str, int] = {
 def expected_upload_size(layout: Layout) -> int:
     """Bytes of every Upload of a round with this layout."""
     return _HEAD + _ROUND_ID + sum(4 + n for n in (ID, 32, 32, 32, 32, 8, 32, SIGNATURE, layout.nbytes))
+
+
+def expected_resilient_upload_size(layout: Layout, circle: Circle, party: str) -> int:
+    """Bytes of every ResilientUpload of a round with this layout and graph."""
+    consent = SIGNATURE if circle.graph.complete else 0
+    shares = len(circle.holders(party)) * (4 + ID + 4 + sealed_size(circle, party))
+    return _HEAD + (4 + consent) + 4 + 4 + shares + (4 + SIGNATURE) + 4 + expected_upload_size(layout)
 
 
 def expected_masked_sum_size(layout: Layout) -> int:

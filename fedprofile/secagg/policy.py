@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from fedprofile.errors import ProtocolError
 from fedprofile.secagg.codes import CODES, refusal
 from fedprofile.secagg.encoding import check_layout
+from fedprofile.secagg.graph import Graph
 from fedprofile.secagg.round_messages import Round
 from fedprofile.types import Policy, Roster
 
@@ -44,6 +45,7 @@ def stricter(own: Policy, common: Policy) -> Policy:
         clip=min(own.clip, common.clip),
         rings=tuple(r for r in own.rings if r in common.rings),
         recompute=own.recompute or common.recompute,
+        accept_differencing=own.accept_differencing and common.accept_differencing,
     )
 
 
@@ -55,14 +57,28 @@ def check_hidden(policy: Policy, roster: Roster, cohort: tuple[str, ...], opener
 
 
 def check_whole(roster: Roster, cohort: tuple[str, ...], scope: str = "") -> None:
-    """A run has one roster (section 9.3): a sum is over all of it, or over all members of a role.
+    """A run has one roster (section 9.3): a sum is asked of all of it, or of all members of a role.
 
     Else a coordinator opens one t over several parts of a federation, which the members of one part cannot see.
+    Whom a resilient sum may do without is a matter of ``check_survivors``, within such a cohort.
     Raises PolicyRefusal("cohort_refused").
     """
     whole = roster.members(scope) if scope else roster.parties
     if set(cohort) != {p.id for p in whole}:
         raise refusal("cohort_refused", "not all of the roster, or not all members of the role")
+
+
+def check_survivors(policy: Policy, roster: Roster, graph: Graph, survivors: tuple[str, ...]) -> None:
+    """Whether a set may open (5.6, 9.1): a quorum, enough hidden, and too few lost to cut the graph.
+
+    Whoever names the dropped may pick them; with the colluders they stay fewer than the degree, so the pads
+    that nobody knows still join all honest survivors. In a complete graph this says at least colluders + 2.
+    Raises PolicyRefusal: too_few_survivors, too_few_hidden.
+    """
+    dropped = graph.members - len(survivors)
+    if len(survivors) < graph.quorum or policy.colluders + dropped >= graph.degree:
+        raise refusal("too_few_survivors", f"{len(survivors)} of {graph.members}")
+    check_hidden(policy, roster, survivors)
 
 
 def check_round(policy: Policy, roster: Roster, round: Round, error: type[ProtocolError]) -> None:

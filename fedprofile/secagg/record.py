@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from fedprofile.errors import ProtocolError
 from fedprofile.secagg.codes import refusal, remote
 from fedprofile.secagg.round_messages import Round
-from fedprofile.types import Policy
+from fedprofile.secagg.transitions import AT_NODE, Sum, Table
+from fedprofile.types import Policy, RoundId
 
 MAX_SETUPS = 10
 DAY_SECONDS = 24 * 3600
 
 Entry = dict[str, Any]
 Slot = tuple[str, str, str]
+Fault = Callable[[str, str], ProtocolError]
+
+
+# what an event in the journal makes of a sum
+STATES = {"upload": Sum.SENT, "open": Sum.OPENED, "agree": Sum.AGREED, "reveal": Sum.REVEALED}
 
 
 @dataclass(frozen=True)
 class Last:
-    """The latest round of one (run, kind, scope); ``mac`` is that of the integers sent, "" before the upload."""
+    """The latest round of one (run, kind, scope); ``mac`` is that of the integers sent, "" before the upload.
+
+    In the resilient profile ``h`` is the round's H and ``agreed`` the set that this node signed, () before.
+    """
 
     t: int
     attempt: int
     basis: str
     mac: str = ""
+    state: Sum = Sum.ASKED
+    h: bytes = b""
+    contributors: tuple[str, ...] = ()
+    agreed: tuple[str, ...] = ()
 
 
 def setup_entry(run_id: bytes, setup: int) -> Entry:
@@ -49,8 +63,22 @@ def round_entry(event: str, round: Round, now: float, **more: str) -> Entry:
     }
 
 
-def slot(round: Round) -> Slot:
-    return round.id.run_id.hex(), round.id.kind, round.id.scope
+def survivors_entry(event: str, id: RoundId, survivors: tuple[str, ...], now: float) -> Entry:
+    """A journal line about the set that this node agreed to, or opened its shares for."""
+    return {
+        "event": event,
+        "at": int(now),
+        "run": id.run_id.hex(),
+        "kind": id.kind,
+        "scope": id.scope,
+        "t": id.t,
+        "attempt": id.attempt,
+        "members": list(survivors),
+    }
+
+
+def slot(id: RoundId) -> Slot:
+    return id.run_id.hex(), id.kind, id.scope
 
 
 def score_key(round: Round) -> str:
@@ -84,16 +112,21 @@ class Record:
         event, run = entry.get("event"), entry.get("run", "")
         if event == "setup":
             self._setups.setdefault(run, set()).add(entry["setup"])
-        if event not in ("upload", "open"):
+        if event not in STATES:
             return
-        key = (run, entry["kind"], entry["scope"])
-        self._last[key] = Last(entry["t"], entry["attempt"], entry["basis"], entry.get("mac", ""))
+        key, members = (run, entry["kind"], entry["scope"]), tuple(entry["members"])
+        self._members.setdefault(key[1:], set()).add(frozenset(members))
+        if event in ("agree", "reveal"):
+            self._last[key] = replace(self._last[key], state=STATES[event], agreed=members)
+            return
+        h = bytes.fromhex(entry.get("h", ""))
+        mac, state = entry.get("mac", ""), STATES[event]
+        self._last[key] = Last(entry["t"], entry["attempt"], entry["basis"], mac, state, h, members)
         if event == "upload":
             self._uploads[run] += 1
             self._days[entry["at"] // DAY_SECONDS] += 1
         else:
             self._opened.add((key, entry["t"]))
-        self._members.setdefault(key[1:], set()).add(frozenset(entry["members"]))
         if entry["score"]:
             self._scores[entry["score"]] = (run, entry["t"])
             customers, _, epoch = entry["score"].rpartition("/")
@@ -102,9 +135,19 @@ class Record:
 
     def see(self, round: Round) -> None:
         """Marks a verified round, so that nothing at or before its (t, attempt) verifies again."""
-        last = self._last.get(slot(round))
-        mac = last.mac if last and last.t == round.id.t else ""
-        self._last[slot(round)] = Last(round.id.t, round.id.attempt, round.basis.hex(), mac)
+        last = self._last.get(slot(round.id))
+        mac = last.mac if last and last.t == round.id.t else ""  # of an earlier attempt: the same integers
+        self._last[slot(round.id)] = Last(round.id.t, round.id.attempt, round.basis.hex(), mac)
+
+    def last(self, id: RoundId) -> Last:
+        """The latest round of this run, kind and scope; ``Sum.NONE`` before the first."""
+        return self._last.get(slot(id), Last(-1, -1, "", state=Sum.NONE))
+
+    def check_event(self, table: Table[Sum], id: RoundId, event: str, error: Fault) -> None:
+        """Raises ``error`` with the code of ``transitions.AT_NODE`` where the sum's table does not hold the event."""
+        state = self.last(id).state
+        if (state, event) not in table:
+            raise error(AT_NODE[state], event)
 
     def latest_t(self, run_id: bytes) -> int:
         """The greatest t of any sum of the run, -1 before the first."""
@@ -115,7 +158,7 @@ class Record:
 
     def mac_of_retry(self, round: Round) -> str:
         """The MAC of the integers already sent for this t, "" for a first upload."""
-        return self._last[slot(round)].mac
+        return self._last[slot(round.id)].mac
 
     def check_setup(self, run_id: bytes, setup: int, base_t: int) -> None:
         """Raises RemoteProtocolError (setup_reused, stale_round) or PolicyRefusal (too_many_setups)."""
@@ -126,23 +169,29 @@ class Record:
         if len(self._setups.get(run_id.hex(), ())) >= MAX_SETUPS:
             raise refusal("too_many_setups")
 
-    def check_round(self, round: Round, policy: Policy, now: float) -> None:
+    def check_round(self, round: Round, policy: Policy, table: Table[Sum], now: float) -> None:
         """Order and retry (9.3), caps of the run and of the day, one opening of a score in an epoch of a day (9.7),
         differencing (9.5).
 
         now: seconds since 1970. Raises RemoteProtocolError("stale_round") or PolicyRefusal: retry_differs,
-        too_many_uploads, opened_before, epoch_too_soon, too_many_openings, differencing.
+        agreed_before, revealed_before, too_many_uploads, opened_before, epoch_too_soon, too_many_openings,
+        differencing.
         """
-        last, place = self._last.get(slot(round)), (round.id.t, round.id.attempt)
+        last, place = self._last.get(slot(round.id)), (round.id.t, round.id.attempt)
         if last and place <= (last.t, last.attempt):
             raise remote("stale_round")
         if last and round.id.t == last.t and round.basis.hex() != last.basis:
             raise refusal("retry_differs")
+        self.check_event(table, round.id, "Retry" if last and round.id.t == last.t else "Round", refusal)
         run, today = self._uploads[round.id.run_id.hex()], self._days[int(now) // DAY_SECONDS]
         if run >= policy.max_uploads or today >= policy.max_uploads_day:
             raise refusal("too_many_uploads")
         if round.id.kind == "score":
             self._check_score(round, policy, now)
+        if round.id.kind == "score" or not policy.accept_differencing:
+            self._check_differencing(round, policy)
+
+    def _check_differencing(self, round: Round, policy: Policy) -> None:
         members = frozenset(round.contributors)
         for earlier in self._members.get((round.id.kind, round.id.scope), ()):
             if 0 < len(members ^ earlier) < policy.colluders + 2:
@@ -161,5 +210,5 @@ class Record:
 
     def check_open(self, round: Round) -> None:
         """Raises PolicyRefusal("opened_before") for a second opening of one (t, kind, scope)."""
-        if (slot(round), round.id.t) in self._opened:
+        if (slot(round.id), round.id.t) in self._opened:
             raise refusal("opened_before")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -88,10 +87,12 @@ class Round:
     spine_hash: bytes = ZERO_HASH
     bundle_hash: bytes = ZERO_HASH
     epoch: int = 0
+    threads: int = field(default=1, repr=False, compare=False)
 
     @cached_property
     def model_hash(self) -> bytes:
-        return hashlib.sha256(self.model).digest()
+        """Tree root of the model; ``threads``, which is no part of the message, changes speed only."""
+        return tree_root(self.model, threads=self.threads)
 
     @property
     def contributors(self) -> tuple[str, ...]:
@@ -128,14 +129,14 @@ class Round:
         return w.put(self.model).done()
 
     @classmethod
-    def decode(cls, data: Buffer, roster: Roster) -> Self:
+    def decode(cls, data: Buffer, roster: Roster, *, threads: int = 1) -> Self:
         """Raises RemoteProtocolError, "bad_model_hash" where header and content differ."""
         r = Reader(data, cls.TYPE, cls.MAX)
         header, id, cohort = r.take(), take_round_id(r, roster), take_parties(r, roster)
         policy, audit, spine, bundle = (r.take(HASH) for _ in range(4))
         epoch, layout, model = r.integer(8), take_layout(r), r.take(maximum=MAX_MODEL)
         r.end()
-        message = cls(id, cohort, layout, model, policy, audit, spine, bundle, epoch)
+        message = cls(id, cohort, layout, model, policy, audit, spine, bundle, epoch, threads)
         if message.header != header:
             raise remote("bad_model_hash", "header and content differ")
         return message
@@ -161,23 +162,32 @@ class Upload:
     y: Buffer = field(repr=False)
 
     def body(self) -> bytes:
+        return self._fields().done()
+
+    def _fields(self) -> Writer:
         w = Writer(self.TYPE)
         put_round_id(w, self.id)
         w.put(party_wire_id(self.party)).put(self.h).put(self.audit_head)
-        return w.put(self.spine_hash).put(self.bundle_hash).u64(self.epoch).put(self.root).done()
+        return w.put(self.spine_hash).put(self.bundle_hash).u64(self.epoch).put(self.root)
 
     @classmethod
-    def of(cls, round: Round, party: str, h: bytes, audit_head: bytes, y: Buffer, identity: Identity) -> Self:
-        spine, bundle = round.spine_hash, round.bundle_hash
-        unsigned = cls(round.id, party, h, audit_head, spine, bundle, round.epoch, tree_root(y), b"", y)
+    def of(
+        cls, round: Round, party: str, h: bytes, audit_head: bytes, y: Buffer, identity: Identity, *, threads: int = 1
+    ) -> Self:
+        spine, bundle, root = round.spine_hash, round.bundle_hash, tree_root(y, threads=threads)
+        unsigned = cls(round.id, party, h, audit_head, spine, bundle, round.epoch, root, b"", y)
         return replace(unsigned, signature=identity.sign(cls.TYPE, unsigned.body()))
 
-    def encode(self) -> bytes:
-        return self.body() + Writer().put(self.signature).put(self.y).done()
+    def parts(self) -> list[Buffer]:
+        """What ``encode`` joins: the vector is one of them, not yet copied."""
+        return self._fields().put(self.signature).put(self.y).parts()
 
-    def verify(self, roster: Roster) -> None:
+    def encode(self) -> bytes:
+        return b"".join(self.parts())
+
+    def verify(self, roster: Roster, *, threads: int = 1) -> None:
         """Raises RemoteProtocolError: bad_root where y is not what was signed, or bad_signature."""
-        if tree_root(self.y) != self.root:
+        if tree_root(self.y, threads=threads) != self.root:
             raise remote("bad_root", self.TYPE)
         verify(roster.party(self.party).sign_pk, self.TYPE, self.body(), self.signature)
 
@@ -205,17 +215,17 @@ class MaskedSum:
     h: bytes
     y: Buffer = field(repr=False)
 
-    def encode(self) -> bytes:
+    def encode(self, *, threads: int = 1) -> bytes:
         w = Writer(self.TYPE)
         put_round_id(w, self.id)
-        return w.put(self.h).put(tree_root(self.y)).put(self.y).done()
+        return w.put(self.h).put(tree_root(self.y, threads=threads)).put(self.y).done()
 
     @classmethod
-    def decode(cls, data: Buffer, roster: Roster) -> Self:
+    def decode(cls, data: Buffer, roster: Roster, *, threads: int = 1) -> Self:
         r = Reader(data, cls.TYPE, 1 << 31)
         id, h, root = take_round_id(r, roster), r.take(HASH), r.take(HASH)
         message = cls(id, h, r.view())
         r.end()
-        if tree_root(message.y) != root:
+        if tree_root(message.y, threads=threads) != root:
             raise remote("bad_root", cls.TYPE)
         return message

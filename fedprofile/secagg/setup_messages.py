@@ -1,9 +1,9 @@
-"""The five messages of a set-up (section 5.4) and the complaint. Parties appear by id; on the wire by 16 bytes."""
+"""The first messages of a set-up (section 5.4) and the complaint. Parties appear by id; on the wire by 16 bytes."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 from fedprofile.errors import ProtocolError
@@ -24,15 +24,18 @@ from fedprofile.secagg.wire import (
 )
 from fedprofile.types import Roster
 
-Profile = Literal["strict", "none"]
-PROFILES: tuple[Profile, ...] = ("strict", "none")
+Profile = Literal["strict", "none", "resilient"]
+KEM_PK, KEM_CT = 1184, 1088  # FIPS 203, ML-KEM-768
+MAX_ITEM = 1 << 16
+PROFILES: tuple[Profile, ...] = ("strict", "none", "resilient")
 
 
 @dataclass(frozen=True)
 class SetupReq:
     """Coordinator -> node. ``setup`` rises strictly within a run; ``base_t`` is the first t of this set-up.
 
-    ``policy_hash`` is that of the common policy minimum; ``schema_hash`` that of the approved plan.
+    ``policy_hash`` is that of the common policy minimum; ``schema_hash`` that of the approved plan. ``hybrid``
+    asks for ML-KEM-768 beside X25519; what it adds to a message is absent without it.
     """
 
     TYPE: ClassVar[str] = "SetupReq"
@@ -45,12 +48,13 @@ class SetupReq:
     policy_hash: bytes
     schema_hash: bytes
     cohort: tuple[str, ...]
+    hybrid: bool = False
 
     def encode(self) -> bytes:
         w = Writer(self.TYPE).put(self.run_id).u32(self.setup).u32(self.base_t).u8(PROFILES.index(self.profile))
         w.put(self.roster_hash).put(self.policy_hash).put(self.schema_hash)
         put_parties(w, self.cohort)
-        return w.done()
+        return w.u8(1).done() if self.hybrid else w.done()
 
     @classmethod
     def decode(cls, data: Buffer, roster: Roster) -> Self:
@@ -60,12 +64,15 @@ class SetupReq:
             raise remote("profile_mismatch", "unknown profile")
         roster_hash, policy_hash, schema_hash = (r.take(HASH) for _ in range(3))
         cohort = take_parties(r, roster)
-        message = cls(run_id, setup, base_t, PROFILES[profile], roster_hash, policy_hash, schema_hash, cohort)
+        hybrid = r.more
+        if hybrid and r.integer(1) != 1:
+            raise remote("malformed", cls.TYPE)
         r.end()
-        return message
+        hashes = (roster_hash, policy_hash, schema_hash)
+        return cls(run_id, setup, base_t, PROFILES[profile], *hashes, cohort, hybrid)
 
 
-class _Signed:
+class Signed:
     """A message of one party whose signature is its last field."""
 
     TYPE: ClassVar[str]
@@ -88,8 +95,11 @@ class _Signed:
 
 
 @dataclass(frozen=True)
-class KeyAd(_Signed):
-    """Node -> coordinator: fresh X25519 keys for masks and for sealing, and a commitment to a nonce."""
+class KeyAd(Signed):
+    """Node -> coordinator: fresh X25519 keys for masks and for sealing, and a commitment to a nonce.
+
+    ``kem_pk``: the ML-KEM-768 encapsulation key (1184 bytes) in a hybrid set-up.
+    """
 
     TYPE: ClassVar[str] = "KeyAd"
     run_id: bytes
@@ -99,42 +109,25 @@ class KeyAd(_Signed):
     pk_enc: bytes
     commit: bytes
     signature: bytes = b""
+    kem_pk: bytes = b""
 
     def body(self) -> Writer:
         w = Writer(self.TYPE).put(self.run_id).put(party_wire_id(self.party)).put(self.setup_hash)
-        return w.put(self.pk_mask).put(self.pk_enc).put(self.commit)
+        w.put(self.pk_mask).put(self.pk_enc).put(self.commit)
+        return w.put(self.kem_pk) if self.kem_pk else w
 
     @classmethod
     def decode(cls, data: Buffer, roster: Roster) -> Self:
         r = Reader(data, cls.TYPE, cls.MAX)
         run_id, party = r.take(HASH), party_of(roster, r.take(ID))
         setup_hash, pk_mask, pk_enc, commit = (r.take(32) for _ in range(4))
-        message = cls(run_id, party, setup_hash, pk_mask, pk_enc, commit, r.take(SIGNATURE))
+        kem_pk, signature = b"", r.take()
+        if r.more:
+            kem_pk, signature = signature, r.take()
         r.end()
-        return message
-
-
-@dataclass(frozen=True)
-class KeyOpen(_Signed):
-    """Node -> coordinator: opens the commitment and fixes the bundle that it answers."""
-
-    TYPE: ClassVar[str] = "KeyOpen"
-    run_id: bytes
-    party: str
-    nonce: bytes = field(repr=False)
-    bundle_hash: bytes
-    signature: bytes = b""
-
-    def body(self) -> Writer:
-        return Writer(self.TYPE).put(self.run_id).put(party_wire_id(self.party)).put(self.nonce).put(self.bundle_hash)
-
-    @classmethod
-    def decode(cls, data: Buffer, roster: Roster) -> Self:
-        r = Reader(data, cls.TYPE, cls.MAX)
-        run_id, party = r.take(HASH), party_of(roster, r.take(ID))
-        message = cls(run_id, party, r.take(32), r.take(HASH), r.take(SIGNATURE))
-        r.end()
-        return message
+        if len(kem_pk) not in (0, KEM_PK) or len(signature) != SIGNATURE:
+            raise remote("wrong_length", cls.TYPE)
+        return cls(run_id, party, setup_hash, pk_mask, pk_enc, commit, signature, kem_pk)
 
 
 @dataclass(frozen=True)
@@ -146,48 +139,30 @@ class KeyBundle:
     items: tuple[KeyAd, ...]
 
     def encode(self) -> bytes:
-        return _encode_items(self.TYPE, self.items)
+        return write_items(self.TYPE, self.items).done()
 
     @classmethod
     def decode(cls, data: Buffer, roster: Roster) -> Self:
-        items = tuple(KeyAd.decode(d, roster) for d in _items(Reader(data, cls.TYPE, cls.MAX)))
+        r = Reader(data, cls.TYPE, cls.MAX)
+        items = tuple(KeyAd.decode(d, roster) for d in read_items(r))
+        r.end()
         ensure_increasing([party_wire_id(ad.party) for ad in items])
         return cls(items)
 
 
-@dataclass(frozen=True)
-class OpenBundle:
-    """Coordinator -> node: every KeyOpen of the cohort, in wire order."""
-
-    TYPE: ClassVar[str] = "OpenBundle"
-    MAX: ClassVar[int] = 1 << 20
-    items: tuple[KeyOpen, ...]
-
-    def encode(self) -> bytes:
-        return _encode_items(self.TYPE, self.items)
-
-    @classmethod
-    def decode(cls, data: Buffer, roster: Roster) -> Self:
-        items = tuple(KeyOpen.decode(d, roster) for d in _items(Reader(data, cls.TYPE, cls.MAX)))
-        ensure_increasing([party_wire_id(opened.party) for opened in items])
-        return cls(items)
-
-
-def _encode_items(type: str, items: tuple[KeyAd, ...] | tuple[KeyOpen, ...]) -> bytes:
+def write_items(type: str, items: tuple[Signed, ...]) -> Writer:
     w = Writer(type).u32(len(items))
     for item in items:
         w.put(item.encode())
-    return w.done()
+    return w
 
 
-def _items(r: Reader) -> list[bytes]:
-    items = [r.take(maximum=_Signed.MAX) for _ in range(r.count())]
-    r.end()
-    return items
+def read_items(r: Reader) -> list[bytes]:
+    return [r.take(maximum=MAX_ITEM) for _ in range(r.count())]
 
 
 @dataclass(frozen=True)
-class Complaint(_Signed):
+class Complaint(Signed):
     """Node -> coordinator: a fixed code and the hash of the message refused; at most 4 KiB, no text."""
 
     TYPE: ClassVar[str] = "Complaint"

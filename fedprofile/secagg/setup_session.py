@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from enum import Enum
 from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -12,26 +11,20 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fedprofile.errors import ProtocolError
 from fedprofile.secagg.codes import local, refusal, remote
 from fedprofile.secagg.encoding import Rand
-from fedprofile.secagg.handshake import Handshake
+from fedprofile.secagg.handshake import Agreed, Handshake
 from fedprofile.secagg.identity import Identity, check_roster
 from fedprofile.secagg.keys import Ephemeral, PairKeys
+from fedprofile.secagg.open_messages import OpenBundle
 from fedprofile.secagg.policy import check_hidden, check_whole, stricter
 from fedprofile.secagg.record import Entry, Record, setup_entry
-from fedprofile.secagg.setup_messages import Complaint, KeyBundle, OpenBundle, Profile, SetupReq
+from fedprofile.secagg.setup_messages import Complaint, KeyBundle, Profile, SetupReq
 from fedprofile.secagg.transcript import join, split
+from fedprofile.secagg.transitions import SETUP_AT_NODE, State
 from fedprofile.secagg.wire import ZERO_HASH, Buffer, message_type
 from fedprofile.types import Policy, Roster
 
 Journal = Callable[[Entry], None]
 Clock = Callable[[], float]
-
-
-class State(Enum):
-    IDLE = "idle"
-    ADVERTISED = "advertised"
-    OPENED = "opened"
-    READY = "ready"
-    CLOSED = "closed"
 
 
 class SetupSession:
@@ -41,8 +34,8 @@ class SetupSession:
     whose hash all parties put into the transcript (default: the same), and the stricter of both holds.
     rand: the node's secret bytes. journal: called with a JSON-able entry before a message is returned.
     clock: seconds since 1970, for what is counted by the day. history: all entries that the journal ever took, of
-    earlier runs too. ``masked=False`` is the research mode without pads. Every refusal is a ProtocolError; after one
-    in a set-up its keys are erased.
+    earlier runs too. ``masked=False`` is the research mode without pads; ``hybrid`` asks for ML-KEM-768 beside
+    X25519; ``threads`` changes speed only. Every refusal is a ProtocolError; after one in a set-up its keys are erased.
     """
 
     def __init__(
@@ -55,10 +48,12 @@ class SetupSession:
         journal: Journal,
         *,
         masked: bool = True,
+        hybrid: bool = False,
         common: Policy | None = None,
         clock: Clock = time.time,
         schema_hash: bytes = ZERO_HASH,
         history: Iterable[Mapping[str, Any]] = (),
+        threads: int = 1,
     ) -> None:
         check_roster(roster)
         if me not in {p.id for p in roster.parties} or roster.party(me).sign_pk != identity.sign_pk:
@@ -69,7 +64,8 @@ class SetupSession:
         self._rand, self._journal, self._record = rand, journal, Record(history)
         self._clock = clock
         self.profile: Profile = "strict" if masked else "none"
-        self._schema_hash = schema_hash
+        self.hybrid = hybrid
+        self._schema_hash, self._threads = schema_hash, threads
         self.state = State.IDLE
         self.run_id = b""
         self._handshake: Handshake | None = None
@@ -89,28 +85,42 @@ class SetupSession:
         session = cls(*args, **options)
         request, bundle, opens = split(transcript)
         session._check_request(asked := SetupReq.decode(request, session.roster))
+        if asked.hybrid:
+            raise remote("need_setup", "ML-KEM secrets cannot be derived again")
         if session._record.latest_setup(asked.run_id) > asked.setup:
             raise remote("setup_reused")
         session._begin(asked)
+        session._move(SetupReq.TYPE)
         if bundle:
             session._accept_bundle(bundle)
+            session._move(KeyBundle.TYPE)
         if opens:
             session._on_open_bundle(opens)
+            session._move(OpenBundle.TYPE)
             session.advance(max(asked.base_t, session._record.latest_t(asked.run_id)))
         return session
 
     def handle(self, message: bytes) -> bytes | None:
         """The answer to a set-up message, None where there is none (then the session is ready)."""
         kind = message_type(message)
-        step = TRANSITIONS.get((self.state, kind))
-        if step is None:
+        if (self.state, kind) not in SETUP_AT_NODE:
             raise remote("need_setup" if self.state is State.IDLE else "wrong_state", f"{kind} in {self.state.value}")
+        steps: dict[str, Callable[[bytes], bytes | None]] = {
+            SetupReq.TYPE: self._on_setup,
+            KeyBundle.TYPE: self._on_key_bundle,
+            OpenBundle.TYPE: self._on_open_bundle,
+        }
         try:
-            return step(self, message)
+            reply = steps[kind](message)
         except ProtocolError:
             if kind != SetupReq.TYPE:
                 self._reset(State.IDLE)
             raise
+        self._move(kind)
+        return reply
+
+    def _move(self, event: str) -> None:
+        self.state = SETUP_AT_NODE[self.state, event]
 
     def _on_setup(self, data: bytes) -> bytes:
         request = SetupReq.decode(data, self.roster)
@@ -130,21 +140,22 @@ class SetupSession:
             raise remote("wrong_schema")
         if request.profile != self.profile:
             raise refusal("profile_mismatch", f"asked for {request.profile!r}, this node runs {self.profile!r}")
+        if request.hybrid != self.hybrid:
+            raise refusal("kem_mismatch")
         if self.me not in request.cohort:
             raise refusal("cohort_refused", "this node is not in the cohort")
         check_hidden(self.policy, self.roster, request.cohort)
         check_whole(self.roster, request.cohort)
 
     def _begin(self, request: SetupReq) -> Handshake:
-        self._reset(State.ADVERTISED)
+        self._reset(State.IDLE)
         self.run_id = request.run_id
-        self._handshake = Handshake(self.roster, self.me, request, Ephemeral.draw(self._rand))
+        self._handshake = Handshake(self.roster, self.me, request, Ephemeral.draw(self._rand, request.hybrid))
         return self._handshake
 
     def _accept_bundle(self, data: bytes) -> Handshake:
         handshake = self._live()
         handshake.accept_bundle(KeyBundle.decode(data, self.roster))
-        self.state = State.OPENED
         return handshake
 
     def _on_key_bundle(self, data: bytes) -> bytes:
@@ -152,8 +163,10 @@ class SetupSession:
 
     def _on_open_bundle(self, data: bytes) -> None:
         opens = OpenBundle.decode(data, self.roster)
-        self._t0, self._keys, self._seal = self._live().accept_opens(opens)
-        self.state = State.READY
+        self._take_keys(self._live().accept_opens(opens))
+
+    def _take_keys(self, agreed: Agreed) -> None:
+        self._t0, self._keys, self._seal = agreed.t0, agreed.keys, agreed.seal
 
     def advance(self, t: int) -> None:
         """Ratchets the pair keys to index ``t`` (counted from the set-up's ``base_t``) and erases the earlier ones."""
@@ -212,13 +225,3 @@ class SetupSession:
         self._handshake, self._keys, self._seal, self._t0 = None, None, None, b""
         self._verified.clear()
         self.state = state
-
-
-TRANSITIONS: dict[tuple[State, str], Callable[[SetupSession, bytes], bytes | None]] = {
-    (State.IDLE, "SetupReq"): SetupSession._on_setup,
-    (State.ADVERTISED, "SetupReq"): SetupSession._on_setup,
-    (State.OPENED, "SetupReq"): SetupSession._on_setup,
-    (State.READY, "SetupReq"): SetupSession._on_setup,
-    (State.ADVERTISED, "KeyBundle"): SetupSession._on_key_bundle,
-    (State.OPENED, "OpenBundle"): SetupSession._on_open_bundle,
-}

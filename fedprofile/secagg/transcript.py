@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fedprofile.secagg.setup_messages import KeyBundle, OpenBundle, SetupReq
+from fedprofile.secagg.open_messages import OpenBundle
+from fedprofile.secagg.setup_messages import KeyBundle, SetupReq
 from fedprofile.secagg.wire import Buffer, Reader, Writer
 
 TYPE = "Transcript"

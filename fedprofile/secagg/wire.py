@@ -17,6 +17,7 @@ from fedprofile.secagg.codes import remote
 from fedprofile.types import Party, Roster, digest
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+Items: TypeAlias = tuple[tuple[str, bytes], ...]
 
 MAGIC = b"fps1"
 VERSION = 1
@@ -28,6 +29,7 @@ ZERO_HASH = bytes(HASH)
 MAX_MEMBERS = 1024
 MAX_TEXT = 256
 MAX_VECTOR = 1 << 31
+MAX_SMALL = 1 << 22
 
 TAGS = {
     "SetupReq": 1,
@@ -40,6 +42,11 @@ TAGS = {
     "MaskedSum": 8,
     "Complaint": 9,
     "Transcript": 10,
+    "ResilientUpload": 11,
+    "Survivors": 12,
+    "Agree": 13,
+    "Open": 14,
+    "Reveal": 15,
 }
 _TYPES = {tag: name for name, tag in TAGS.items()}
 
@@ -72,6 +79,12 @@ class Writer:
         self._parts += [memoryview(value).nbytes.to_bytes(4, "big"), value]
         return self
 
+    def put_parts(self, parts: list[Buffer]) -> Writer:
+        """One field that comes in pieces: a vector inside it is still copied once only."""
+        self._parts.append(sum(memoryview(p).nbytes for p in parts).to_bytes(4, "big"))
+        self._parts += parts
+        return self
+
     def u8(self, value: int) -> Writer:
         return self.put(value.to_bytes(1, "big"))
 
@@ -86,6 +99,9 @@ class Writer:
 
     def text(self, value: str) -> Writer:
         return self.put(value.encode())
+
+    def parts(self) -> list[Buffer]:
+        return list(self._parts)
 
     def done(self) -> bytes:
         return b"".join(self._parts)
@@ -132,8 +148,13 @@ class Reader:
             raise remote("too_large", self._type)
         return n
 
+    @property
+    def more(self) -> bool:
+        """Whether a field follows: the last ones of a hybrid set-up are absent without it."""
+        return self._at != self._view.nbytes
+
     def end(self) -> None:
-        if self._at != self._view.nbytes:
+        if self.more:
             raise remote("trailing_bytes", self._type)
 
 
@@ -191,6 +212,20 @@ def take_parties(r: Reader, roster: Roster) -> tuple[str, ...]:
     if not names.keys() >= set(ids):
         raise remote("unknown_party")
     return tuple(names[i] for i in ids)
+
+
+def put_items(w: Writer, items: Items) -> None:
+    """(party, bytes) each, in wire order."""
+    w.u32(len(items))
+    for party, data in items:
+        w.put(party_wire_id(party)).put(data)
+
+
+def take_items(r: Reader, roster: Roster, size: int | None = None) -> Items:
+    """``size`` is that of every item where given."""
+    raw = [(r.take(ID), r.take(size, MAX_SMALL)) for _ in range(r.count())]
+    ensure_increasing([wire_id for wire_id, _ in raw])
+    return tuple((party_of(roster, wire_id), data) for wire_id, data in raw)
 
 
 def ensure_increasing(keys: list[bytes]) -> None:

@@ -22,7 +22,7 @@ from fedprofile.data.federation import Federation
 from fedprofile.data.sources import open_source
 from fedprofile.errors import FedprofileError, UsageError
 from fedprofile.node.home import NodeHome
-from fedprofile.secagg.setup_messages import Profile
+from fedprofile.secagg.setup_messages import PROFILES
 from fedprofile.simulation.homes import (
     give_alignment,
     give_labels,
@@ -153,7 +153,7 @@ class _Training:
         pin(self.homes, self.roster, policy)
         run_id = None if is_simulated(secrets) else os.urandom(32)
         self.plan = make_plan(self.config, self.federation, self.nodes, self.roster, policy, run_id)
-        profile: Profile = "none" if self.config.secure.profile == "none" else "strict"
+        profile = next(p for p in PROFILES if p == self.config.secure.profile)
         write_job(self.job_dir, Job(self.plan, self.roster, policy, profile))
 
     def _refuse_other_data(self) -> None:

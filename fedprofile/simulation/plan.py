@@ -42,6 +42,7 @@ def make_policy(config: Config, federation: Federation, nodes: list[SimulatedNod
         max_uploads_day=config.secure.max_uploads_day,
         max_points=config.align.max_points,
         clip=config.secure.clip,
+        accept_differencing=config.secure.accept_differencing,
     )
     why_not = why_not_recomputed(config, federation, nodes, policy)
     if config.secure.verify == "recompute" and why_not:
@@ -56,6 +57,8 @@ def why_not_recomputed(config: Config, federation: Federation, nodes: list[Simul
     """
     if config.secure.profile == "none":
         return "secure=none: uploads without masks are not for every node to see"
+    if config.secure.profile == "resilient":
+        return "secure=resilient: uploads carry self masks, which no node but the coordinator can take off the sum"
     if len(nodes) > RECOMPUTING_NODES:
         return (
             f"{len(nodes)} nodes would each get all uploads of a round; recomputing is for {RECOMPUTING_NODES} at most"

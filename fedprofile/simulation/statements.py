@@ -143,6 +143,11 @@ def statements(config: Config, plan: RunPlan) -> list[str]:
         )
     if config.secure.profile == "none":
         said.append("secure=none: updates and scores were not masked; the coordinator could read each of them.")
+    if config.secure.profile == "resilient":
+        said.append(
+            "secure=resilient secure.accept_differencing=true: a sum opens over the nodes that uploaded, so two rounds "
+            "may differ by one node and tell what it added. Scores open over all nodes or not at all."
+        )
     if config.privacy.mechanism == "none":
         said.append("privacy=none: the sums themselves carry no noise.")
     said.append(_verified(config, plan))

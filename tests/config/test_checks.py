@@ -61,6 +61,11 @@ def test_a_range_takes_its_closed_ends_and_refuses_beyond(key):
         ({"data__source": "nhane"}, "data.source", "'nhanes'"),
         ({"secure__verify": "recomput"}, "secure.verify", "'recompute'"),
         ({"secure__profile": "none", "secure__verify": "recompute"}, "secure.verify", "plain update"),
+        (
+            {"secure__profile": "resilient", "secure__accept_differencing": True, "secure__verify": "recompute"},
+            "secure.verify",
+            "self masks",
+        ),
         ({"model__encoder": "mpl"}, "model.encoder", "'mlp'"),
         ({"model__head": "softmax"}, "model.head", "continuation_ratio"),
         ({"align__mode": "pis"}, "align.mode", "'psi'"),
@@ -72,6 +77,7 @@ def test_a_range_takes_its_closed_ends_and_refuses_beyond(key):
         ({"fusion__parts": ["trees", "trees"]}, "fusion.parts", "once"),
         ({"fusion__min_views": 1}, "fusion.min_views", "secure.min_hidden=1"),
         ({"secure__min_hidden": 1}, "secure.min_hidden", "fusion.min_views=1"),
+        ({"secure__profile": "resilient"}, "secure.accept_differencing", "accept_differencing=true"),
         ({"data__source": "folder"}, "data.root", "data.root=DIR"),
         ({"data__root": "x"}, "data.root", "data=folder"),
         ({"tracking__uri": "./mlruns"}, "tracking.uri", "sqlite:"),
@@ -90,6 +96,7 @@ def test_what_is_wrong_is_named(keys, key, said):
 
 def test_what_is_allowed(tmp_path):
     validate(changed(fusion__min_views=1, secure__min_hidden=1))
+    validate(changed(secure__profile="resilient", secure__accept_differencing=True))
     validate(changed(federation__secrets="simulated:2"))
     validate(changed(federation__secrets=str(tmp_path)))
     validate(changed(privacy__label_eps=None, learning__rounds=1, learning__lr=1))

@@ -44,6 +44,7 @@ def test_every_option_composes(nth):
     assert max(map(len, groups.values())) == 3
     chosen = {group: names[min(nth, len(names) - 1)] for group, names in groups.items() if group != "experiment"}
     needs = ["data.root=somewhere"] if chosen["data"] == "folder" else []
+    needs += ["secure.accept_differencing=true"] if chosen["secure"] == "resilient" else []
     job = compose.single([*(f"{group}={name}" for group, name in chosen.items()), *needs])
     assert chosen.items() <= dict(job.hydra.hydra.runtime.choices).items()
     assert job.config.data.source == chosen["data"]

@@ -24,6 +24,7 @@ TINY = ("learning.rounds=1", "learning.steps=1", "model.hidden=8", "model.profil
 FOLDER = ("data=folder", "data.root={root}")
 RUNS = {
     "folder": (*FOLDER, "align=plain", "model=tabm", "secure=none", "baselines=all", "tracking=mlflow"),
+    "resilient": (*FOLDER, "secure=resilient", "secure.accept_differencing=true", "baselines=none", "tracking=none"),
     "quick": ("experiment=quick",),
     "members4": ("experiment=members4", "align=simulated", "baselines=none", "tracking=none"),
     "overlap40": (*FOLDER, "experiment=overlap40", "baselines=none", "tracking=none"),

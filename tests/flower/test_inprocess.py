@@ -171,6 +171,15 @@ class TestErrors:
         assert failed.value.node == "shop"
         assert "EXAMPLE" not in str(failed.value)
 
+    def test_where_parties_may_be_absent_the_others_answers_come(self, grid_of):
+        def some(message, context):
+            if message.metadata.dst_node_id == 3:
+                raise ValueError(SECRET)
+            return Message(message.content, reply_to=message)
+
+        grid = grid_of(some)
+        assert talk(grid, Path("job"), {"bank": 2, "shop": 3}, {"bank": b"q", "shop": b"q"}, True) == {"bank": b"q"}
+
     def test_nor_does_a_nodes_own(self, small, tmp_path, monkeypatch):
         """A node that fails says a fixed code; the ServerApp says which node it was."""
         federated, heard = small(tmp_path), []

@@ -75,10 +75,11 @@ def test_the_coordinator_cannot_switch_masks_off(world):
     assert code(world, "tax", "setup", {}, b"x") == "no_plan"
 
 
-def test_a_node_without_masks_never_has_its_uploads_handed_on(world):
+@pytest.mark.parametrize(("profile", "refused"), [("none", "unmasked_uploads"), ("resilient", "not_recomputable")])
+def test_only_strict_uploads_are_handed_on(world, profile, refused):
     file = world.home("tax").path / "node.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"profile": "none"}))
-    assert code(world, "tax", "plan", world.plan_body() | {"profile": "none"}) == "unmasked_uploads"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"profile": profile}))
+    assert code(world, "tax", "plan", world.plan_body() | {"profile": profile}) == refused
 
 
 def test_another_plan_forgets_what_the_last_one_left(finished):

@@ -44,6 +44,15 @@ def test_asked_again_it_does_not_train_again_and_not_out_of_turn(ready):
         assert error.value.code == "wrong_round"
 
 
+def test_where_rounds_may_be_missed_none_comes_again(ready):
+    training, shared, layout = setting(ready[0])
+    training.gaps = True
+    training.round(2, shared, {}, {"update": layout})
+    for t in (1, 0):
+        with pytest.raises(RemoteProtocolError, match="wrong_round"):
+            training.round(t, shared, {}, {"update": layout})
+
+
 def test_a_restarted_node_has_what_it_was_about_to_send_and_goes_on_alike(ready):
     world, _ = ready
     training, shared, layout = setting(world)

@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from fedprofile.errors import LocalProtocolError, PolicyRefusal, ProtocolError, RemoteProtocolError
 from fedprofile.secagg.client import ClientSession, State
 from fedprofile.secagg.encoding import pack, quantise
+from fedprofile.secagg.keystream import SEGMENT
 from fedprofile.secagg.messages import Round, Upload, expected_upload_size
+from fedprofile.secagg.server import ServerSession
+from fedprofile.secagg.tree import LEAF
 from fedprofile.secagg.wire import wire_order
 from fedprofile.types import Layout, Segment
 
@@ -48,6 +51,26 @@ def test_sum_is_exact_for_mixed_rings(federate, expected, n, shapes, seed, profi
     opened = fed.server.open(fed.id(), fed.uploads(round, values))
     _same(opened.values, expected(layout, values))
     assert opened.members == wire_order(fed.names)
+
+
+def test_threads_change_no_byte(federate, expected):
+    layout = Layout(
+        (
+            Segment("w", (SEGMENT + 9,), 16, 1.0, 2**-10),
+            Segment("b", (5,), 32, 1.0, 2**-20),
+            Segment("n", (2,), 64, 9.0, 1.0),
+        )
+    )
+    uploads, opened = [], []
+    for threads in (1, 2):
+        fed = federate(3)
+        fed.server = ServerSession(bytes(32), fed.roster, fed.policy, fed.names, threads=threads)
+        fed.nodes = {p: fed.session(p, threads=threads) for p in fed.names}
+        values, round_id = fed.set_up().integers(layout), replace(fed.id(), run_id=bytes(32))
+        uploads.append(fed.uploads(fed.server.round(round_id, fed.names, layout, bytes(3 * LEAF + 1)), values))
+        opened.append(fed.server.open(round_id, uploads[-1]).values)
+        _same(opened[-1], expected(layout, values))
+    assert uploads[0] == uploads[1]
 
 
 def test_masks_hide_and_uploads_have_their_exact_size(federate, layout):
@@ -181,7 +204,7 @@ def test_a_subset_of_a_score_sum_opens_to_noise(federate, score_layout):
     data = fed.server.round(fed.id("score"), fed.names, score_layout, b"")
     uploads = fed.uploads(data, values)
     pending = fed.server._pending["score", ""]
-    pending.seen.add("tax3")
+    pending.tally.seen.add("tax3")
     masked = fed.server.masked_sum(fed.id("score"), {p: uploads[p] for p in ("tax1", "tax2")})
     opened = fed.nodes["bank"].open_sum(masked, fed.nodes["bank"].verify_round(data))["scores"]
     assert np.mean(np.abs(opened) > 16) > 0.9

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from fedprofile.errors import LocalProtocolError, PolicyRefusal, ProtocolError, RemoteProtocolError
 from fedprofile.secagg.client import ClientSession
+from fedprofile.secagg.graph import graph_of
 from fedprofile.secagg.identity import Identity, sign_roster
 from fedprofile.secagg.messages import Round, SetupReq
-from fedprofile.secagg.policy import hidden, stricter, tolerance
+from fedprofile.secagg.policy import check_survivors, hidden, stricter, tolerance
 from fedprofile.secagg.record import Record
 from fedprofile.secagg.server import ServerSession
+from fedprofile.secagg.transitions import STRICT_AT_NODE
 from fedprofile.secagg.wire import wire_order
 from fedprofile.types import Layout, Party, Policy, Roster, Segment
 
@@ -111,7 +114,7 @@ def test_rosters_of_two_runs_differ_by_enough(federate, layout):
     for fewer, refused in ((1, True), (2, False)):
         fed = federate(6, Policy(colluders=0)).set_up()
         members = list(wire_order(fed.names))[:-fewer]
-        past = {"event": "upload", "run": "ab" * 32, "kind": "update", "scope": "", "t": 0, "attempt": 0}
+        past = {"event": "upload", "at": 0, "run": "ab" * 32, "kind": "update", "scope": "", "t": 0, "attempt": 0}
         past |= {"members": members, "basis": "", "score": "", "mac": "", "root": ""}
         me = members[0]
         fed.nodes[me] = fed.session(me, history=[past, *fed.journals[me]])
@@ -161,8 +164,8 @@ def test_a_days_cap_spans_runs_and_ends_with_the_day(federate, layout):
     round = Round.decode(rounds[0], fed.roster)
     another = replace(round, id=replace(round.id, run_id=b"\1" * 32))
     with pytest.raises(PolicyRefusal, match="too_many_uploads"):
-        Record(fed.journals["tax1"]).check_round(another, fed.policy, 86_400.0 * 20_000)
-    Record(fed.journals["tax1"]).check_round(another, fed.policy, 86_400.0 * 20_001)
+        Record(fed.journals["tax1"]).check_round(another, fed.policy, STRICT_AT_NODE, 86_400.0 * 20_000)
+    Record(fed.journals["tax1"]).check_round(another, fed.policy, STRICT_AT_NODE, 86_400.0 * 20_001)
     now[0] += 1
     fed.upload("tax1", rounds[3], values)
 
@@ -269,3 +272,34 @@ def test_sybil_and_wrong_identity(federate):
     server = ServerSession(b"\1" * 32, other, fed.policy, names)
     with pytest.raises(RemoteProtocolError, match="unknown_party"):
         fed.nodes["bank"].handle(server.setup_request())
+
+
+def test_differencing_is_accepted_only_by_both():
+    yes, no = Policy(accept_differencing=True), Policy()
+    assert [stricter(a, b).accept_differencing for a, b in ((yes, yes), (yes, no), (no, yes))] == [True, False, False]
+    assert Policy.from_json(yes.to_json()) == yes
+    assert Policy.from_json(no.to_json()) == no
+    assert yes.hash != no.hash
+
+
+@pytest.mark.parametrize(
+    ("n", "survivors", "colluders", "code"),
+    [
+        (4, 3, 0, ""),
+        (4, 2, 0, "too_few_survivors"),
+        (10, 7, 3, ""),
+        (10, 6, 3, "too_few_survivors"),
+        (3, 2, 0, "too_few_hidden"),
+        (50, 48, 2, ""),  # degree 8, quorum 27: losses and colluders stay below 8
+        (50, 45, 2, ""),
+        (50, 44, 2, "too_few_survivors"),
+    ],
+)
+def test_survivors(federate, n, survivors, colluders, code):
+    fed = federate(n)
+    check = partial(check_survivors, Policy(colluders=colluders), fed.roster, graph_of(n, colluders))
+    if not code:
+        return check(fed.names[:survivors])
+    with pytest.raises(PolicyRefusal, match=code):
+        check(fed.names[:survivors])
+    return None

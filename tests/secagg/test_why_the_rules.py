@@ -30,27 +30,31 @@ def opened(fed, t, cohort, values):
 
 
 class TestDifferencing:
-    """9.5: two cohorts of one kind differ by nobody or by colluders + 2."""
+    """9.5: two cohorts of one kind differ by nobody or by colluders + 2. One run has one roster, so it takes two runs."""
 
-    def test_without_the_journal_two_sums_give_one_nodes_counts_away(self, federate):
+    def second_run(self, federate, remember):
+        """Counts of a run over five nodes, their sum, and a second run without one of them.
+
+        ``remember``: whether its nodes have the journal of the first.
+        """
         fed = federate(5).set_up()
         values = counts_of(fed)
         whole = opened(fed, 0, fed.names, values)
-        fed.nodes = {p: fed.session(p) for p in fed.names}  # nodes that remember nothing
-        fed.set_up(base_t=1)
-        rest = opened(fed, 1, fed.names[:-1], values)
-        assert (whole - rest == values[fed.names[-1]].values["counts"]).all()
+        later = federate(4, run=b"\2" * 32)
+        later.nodes = {p: later.session(p, history=fed.journals[p] if remember else ()) for p in later.names}
+        return values, whole, later.set_up()
+
+    def test_without_the_journal_two_sums_give_one_nodes_counts_away(self, federate):
+        values, whole, later = self.second_run(federate, remember=False)
+        rest = opened(later, 0, later.names, values)
+        assert (whole - rest == values["tax4"].values["counts"]).all()
 
     def test_with_it_no_member_of_both_takes_part(self, federate):
-        fed = federate(5).set_up()
-        values = counts_of(fed)
-        opened(fed, 0, fed.names, values)
-        fed.nodes = {p: fed.session(p, history=fed.journals[p]) for p in fed.names}
-        fed.set_up(base_t=1)
-        data = fed.server.round(fed.id("stats", 1), fed.names[:-1], COUNTS, b"")
-        for party in fed.names[:-1]:
+        _, _, later = self.second_run(federate, remember=True)
+        data = later.server.round(later.id("stats", 0), later.names, COUNTS, b"")
+        for node in later.nodes.values():
             with pytest.raises(PolicyRefusal, match="differencing"):
-                fed.nodes[party].verify_round(data)
+                node.verify_round(data)
 
 
 class TestRetry:

@@ -146,6 +146,7 @@ OUTSIDE = {
     "nineteen nodes": ("19 nodes", {}, {}, 9, {}),
     "a large trunk": ("parameters", {}, {}, 1, {"hidden": 4096, "profile": 128}),
     "no masks": ("without masks", {"profile": "none"}, {}, 1, {}),
+    "self masks": ("self masks", {"profile": "resilient", "accept_differencing": True}, {}, 1, {}),
 }
 
 

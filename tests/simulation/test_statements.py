@@ -49,6 +49,13 @@ def test_who_vouches_for_shared_weights_is_said_either_way(world):
     assert "crafted weights that turn a sum into data of one node are not prevented" in said(world, recompute=False)
 
 
+def test_a_resilient_run_says_what_it_gives_up(world):
+    assert "accept_differencing" not in said(world)
+    world.config.secure.profile, world.config.secure.accept_differencing = "resilient", True
+    assert "secure.accept_differencing=true" in said(world)
+    assert "came to none" in said(world, recompute=False)
+
+
 def test_the_report_is_as_documented_and_shows_no_customer(finished, fused):
     world, outcome = finished
     found = {

@@ -57,23 +57,34 @@ def tree_root(y: bytes) -> bytes:
 
 
 def quantise(values: dict[str, list[float]], segments: Segments, dither_seed: bytes) -> dict[str, list[int]]:
-    """Signed integers: floor(v/scale), one more where the dither lies below the fraction, clipped to the steps."""
-    dither = iter(pad_words(dither_seed, sum(map(size, segments))))
+    """Signed integers of binary64 values: clipped to the steps, then rounded with the dither of their place."""
     out: dict[str, list[int]] = {}
+    blocks = 0
     for s in segments:
-        limit = round(s["clip"] / s["scale"])
-        out[s["name"]] = []
-        for v in values[s["name"]]:
-            q = v / s["scale"]
-            whole = math.floor(q)
-            up = next(dither) * 2.0**-32 < q - whole
-            out[s["name"]].append(max(-limit, min(limit, whole + up)))
+        limit, dither = round(s["clip"] / s["scale"]), dither_words(dither_seed, s, blocks)
+        blocks += -(-size(s) // SEGMENT)
+        pairs = zip(values[s["name"]], dither, strict=True)
+        out[s["name"]] = [rounded(s["ring"], v, s["scale"], limit, d) for v, d in pairs]
     return out
 
 
-def pad_words(key: bytes, count: int) -> list[int]:
-    stream = keystream(key, 0, 0, count * 4)
-    return [int.from_bytes(stream[i : i + 4], "little") for i in range(0, count * 4, 4)]
+def rounded(ring: int, value: float, scale: float, limit: int, dither: int) -> int:
+    """One step more with the probability of the fraction: of 16 bits in Z_2^16 and Z_2^32, of 32 bits in Z_2^64."""
+    if ring == 16:
+        fixed = max(-limit * 2**16, min(limit * 2**16, value * (2**16 / scale)))
+        return (int(fixed) + dither) >> 16
+    q = max(-limit, min(limit, value * (1 / scale) if ring == 32 else value / scale))
+    if ring == 32:
+        return math.floor(q + dither / 2**16)
+    return math.floor(q) + (dither < (q - math.floor(q)) * 2**32)
+
+
+def dither_words(key: bytes, segment: dict[str, Any], block: int) -> list[int]:
+    """2 bytes an element, 4 in Z_2^64; the blocks of 2^19 elements are numbered over all tensors, from ``block``."""
+    width, count, stream = 4 if segment["ring"] == 64 else 2, size(segment), b""
+    for at in range(0, count, SEGMENT):
+        stream += keystream(key, 0, block + at // SEGMENT, min(SEGMENT, count - at) * width)
+    return [int.from_bytes(stream[i : i + width], "little") for i in range(0, len(stream), width)]
 
 
 def vector(integers: dict[str, list[int]], segments: Segments) -> list[tuple[int, int]]:

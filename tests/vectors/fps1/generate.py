@@ -1,4 +1,6 @@
-"""Writes the test vectors of fps1: ``python generate.py [FOLDER]``. Equal bytes on every run.
+"""Writes the test vectors of fps1: ``python tests/vectors/fps1/generate.py [FOLDER]``. Equal bytes on every run.
+
+Run it after a change of a message, of ``reference.POLICY`` (every field of a Policy, as in its JSON) or of a formula.
 
 Nothing here imports fedprofile: expected values come from ``reference.py`` and ``arithmetic.py``, expected errors from ``scenarios.py``.
 """

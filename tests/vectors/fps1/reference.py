@@ -24,9 +24,13 @@ POLICY = {
     "min_customers": 256,
     "tasks": [],
     "max_uploads": 400,
+    "max_uploads_day": 4000,
     "max_openings": 12,
+    "max_points": 4194304,
     "clip": 1.0,
     "rings": [16, 32, 64],
+    "recompute": False,
+    "accept_differencing": False,
 }
 
 
@@ -151,7 +155,7 @@ def transcript_hash(ads: list[bytes], opens: list[bytes]) -> bytes:
 # -- rounds ----------------------------------------------------------------------------------------
 def header(r: dict[str, Any], *, attempt: int | None = None, audit_head: bytes | None = None) -> bytes:
     id = round_id(r | ({} if attempt is None else {"attempt": attempt}))
-    out = id + party_list(r["cohort"]) + field(sha256(r["model"])) + field(layout_hash(r["layout"]))
+    out = id + party_list(r["cohort"]) + field(tree_root(r["model"])) + field(layout_hash(r["layout"]))
     out += field(r["policy_hash"]) + field(r["audit_head"] if audit_head is None else audit_head)
     return out + field(r["spine"]) + field(r["bundle"]) + number(r["epoch"], 8)
 

@@ -43,7 +43,7 @@ def setup_requests(v: Any) -> dict[str, dict[str, Any]]:
         "unknown_version": bad("a SetupReq of version 2", "unknown_version", r[:4] + b"\2" + r[5:]),
         "unknown_type": bad("a type tag that nobody uses", "unknown_type", r[:5] + b"\xfe" + r[6:]),
         "other_protocol": bad("another magic", "malformed", b"fps2" + r[4:]),
-        "trailing_bytes": bad("one byte more than the message", "trailing_bytes", r + b"\0"),
+        "trailing_bytes": bad("one byte more than the message", "trailing_bytes", v.key_bundle + b"\0", 1),
         "truncated": bad("one byte less than the message", "wrong_length", r[:-1]),
         "wrong_order": bad("a cohort not in wire order", "wrong_order", request(order[::-1])),
         "duplicate_party": bad("a party twice in the cohort", "duplicate", request([order[0], *order])),
@@ -121,7 +121,7 @@ def openings(v: Any) -> dict[str, dict[str, Any]]:
 def rounds(v: Any) -> dict[str, dict[str, Any]]:
     update, stats, role, score = (v.rounds[k] for k in ("update", "stats", "role", "score"))
     played = [*SET_UP, step("verify_round", "round:update")]
-    past = {"event": "upload", "run": OTHER.hex(), "kind": "update", "scope": "", "t": 0, "attempt": 0}
+    past = {"event": "upload", "at": 0, "run": OTHER.hex(), "kind": "update", "scope": "", "t": 0, "attempt": 0}
     past |= {"members": [p for p in v.order if p != "tax-3"], "basis": "", "score": "", "mac": "", "root": ""}
 
     def bad(text: str, error: str, r: dict[str, Any], before: list[Step] | None = None, **more: Any) -> dict[str, Any]:

@@ -150,16 +150,16 @@ def _unread_model(round, t0):
     return digest("fps1/round", t0, replace(round, model=b"").header)
 
 
-def _never_stale(record, round, policy, now, original=Record.check_round):
+def _never_stale(record, round, policy, table, now, original=Record.check_round):
     record._last.pop((round.id.run_id.hex(), round.id.kind, round.id.scope), None)
-    original(record, round, policy, now)
+    original(record, round, policy, table, now)
 
 
-def _any_basis(record, round, policy, now, original=Record.check_round):
+def _any_basis(record, round, policy, table, now, original=Record.check_round):
     key = (round.id.run_id.hex(), round.id.kind, round.id.scope)
     if last := record._last.get(key):
         record._last[key] = replace(last, basis=round.basis.hex())
-    original(record, round, policy, now)
+    original(record, round, policy, table, now)
 
 
 def _nothing(*_arguments):

@@ -58,7 +58,7 @@ def test_any_dropouts_give_the_survivors_sum_or_nothing(federate, data, n, collu
         fed.open(layout, values, lost)
     if refused.value.code == "missing_member":
         # fewer than ``threshold`` revealed: what the coordinator holds is still noise
-        total = np.frombuffer(fed.server._pending["update", ""].total, "<u4")
+        total = np.frombuffer(fed.server._pending["update", ""].tally.total, "<u4")
         assert np.count_nonzero(total > 2) >= n - 1
     else:
         assert refused.value.code in ("too_few_survivors", "too_few_hidden", "too_few_signatures")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 FOLDS = range(5)
-# how ids meet changes no model: a node keeps its rows by a hash of the id
+# how ids meet changes only the dither: a node keeps its rows by a hash of the id
 COMMON = ("tracking=none", "seed=0", "align=simulated", "federation.workers=1", "baselines.gain_by_partner=false")
 ONE = ("federation.members=1",)
 NETWORKS = ("learning.trees=never", "baselines=none")

@@ -152,9 +152,16 @@ def _windows(data: bytes, step: int) -> npt.NDArray[np.uint64]:
 
 
 def _telling(found: npt.NDArray[np.uint64]) -> bool:
-    """Zeros and lengths are everywhere: only windows of four different bytes or more tell something."""
-    distinct = (np.diff(np.sort(found[:, None].view(np.uint8), axis=1), axis=1) > 0).sum(1) + 1
-    return bool((distinct >= 4).any())
+    """More than chance can put there.
+
+    Zeros and lengths are everywhere, so that a window needs four different bytes to count. One alone must also have
+    six that are not zero: a whole number as a float64 has three, which any random three behind zeros will match once
+    in a while. Four such windows together are no chance.
+    """
+    octets = np.unique(found)[:, None].view(np.uint8)
+    distinct = (np.diff(np.sort(octets, axis=1), axis=1) > 0).sum(1) + 1
+    counted = octets[distinct >= 4]
+    return bool(len(counted) >= 4 or (np.count_nonzero(counted, axis=1) >= 6).any())
 
 
 def _tensors(home: Path) -> Iterator[tuple[str, Array]]:

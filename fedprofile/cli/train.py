@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +49,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Everything is checked before anything is written: overrides of all jobs, then their folders."""
+    with _terminable():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     if args.resume is not None:
         return _resume(args)
     from fedprofile.config.compose import single, sweep
@@ -59,6 +68,19 @@ def run(args: argparse.Namespace) -> int:
     for job in jobs:
         refuse_used(job.folder)
     return _sweep(jobs, args) if args.multirun else _finish(_train(args, jobs[0]), args)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: MLflow is told, and the run can be continued."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _config_text(jobs: list[Job], what: str) -> str:

@@ -45,6 +45,7 @@ def tracked(config: Config, run_dir: Path, tasks: int, parent: str | None, resum
     def start() -> TrackingRun:
         place = (uri, config.tracking.experiment, name, _tags(config, tasks))
         run = TrackingRun.open(*place, parent=parent, resume=before.get("run_id"))
+        kept.touch(mode=0o600)  # a store's URI may hold its password
         kept.write_text(json.dumps({"uri": uri, "run_id": run.run_id}))
         return run
 

@@ -6,6 +6,8 @@ The job itself is a stand-in here: only the hand-over is tested.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,6 +134,14 @@ def test_an_interrupted_run_says_how_to_go_on(argv, job, tmp_path, capsys):
     job.fail.clear()
     assert main(["train", "--resume", folder]) == 0
     assert (job.calls[1].resume, job.calls[1].config) == (folder, None)
+
+
+def test_sigterm_ends_a_run_as_an_interrupt_does(job, tmp_path, monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("fedprofile.cli.progress.watch", lambda **_: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(["train", "run.dir=here"]) == 1
+    assert "interrupted" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("more", [["seed=1"], ["-m"], ["--cfg", "job"]])

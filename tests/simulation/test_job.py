@@ -320,6 +320,7 @@ class TestTracking:
         run_dir, more = tmp_path / "run", ("tracking=mlflow", "tracking.register=false")
         with pytest.raises(KeyboardInterrupt):
             train(words(root, run_dir, *more), observer=TestInterrupted.stop_at(("rounds", 1)))
+        assert (run_dir / "tracking.json").stat().st_mode & 0o777 == 0o600
         kept = json.loads((run_dir / "tracking.json").read_text())
         monkeypatch.setenv("FEDPROFILE_HOME", str(tmp_path / "another"))
         assert train(resume=str(run_dir)).report["run"]["mlflow_run_id"] == kept["run_id"]

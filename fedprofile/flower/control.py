@@ -29,9 +29,9 @@ from flwr.proto.control_pb2 import (
 from flwr.supercore.constant import NOOP_FEDERATION_ID
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
-from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 
 from fedprofile.errors import DeploymentError
+from fedprofile.flower.fleet import VersionHeaders
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Control:
     """One connection to the Control API of a SuperLink at ``address`` (host:port), trusting ``ca`` alone."""
 
     def __init__(self, address: str, ca: Path) -> None:
-        interceptors = [RuntimeVersionHttpInterceptor(component_name="flwr CLI")]
+        interceptors = [VersionHeaders("flwr CLI")]
         self._client = ControlHttpClient.from_server_address(address, False, str(ca), interceptors)
 
     def __enter__(self) -> Control:

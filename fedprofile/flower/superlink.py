@@ -31,6 +31,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedprofile.coordinator.ca import Authority
+from fedprofile.coordinator.job import Job
 from fedprofile.errors import DeploymentError, UsageError
 from fedprofile.flower.app_bundle import build_fab, write_app
 from fedprofile.flower.node_key import load_public, public_line, public_pem
@@ -225,7 +226,7 @@ class SuperLink:
         if not (job / "job.json").exists():
             raise UsageError(f"{job} is no job folder", "Write its job.json first.")
         known = self.registered()
-        parties = [p["id"] for p in json.loads((job / "job.json").read_text())["roster"]["parties"]]
+        parties = [p.id for p in Job.from_json((job / "job.json").read_text()).roster.parties]
         if missing := [p for p in parties if p not in known]:
             raise UsageError(f"no node is registered for {', '.join(missing)}", "Register their keys first.")
         keys = {p: public_pem(load_public(known[p].public_key.encode())).decode() for p in parties}

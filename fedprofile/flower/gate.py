@@ -62,6 +62,7 @@ REQUEST_HEADERS = frozenset(
 RESPONSE_HEADERS = frozenset({"content-type", "flwr-version-incompatibility-message"})
 MAX_BODY = 256 * 2**20
 """Bytes of one request: an object of Flower is at most one chunk, and ours far smaller."""
+SMALL_BODY = 2**20
 CONNECT_S, ANSWER_S, BODY_IDLE_S = 5.0, 60.0, 30.0
 
 
@@ -118,16 +119,25 @@ def make_gate(settings: GateSettings) -> Starlette:
         if not declared.isdecimal() or int(declared) > settings.max_body:
             return Response(status_code=413 if declared.isdecimal() else 411)
         client: httpx.AsyncClient = request.app.state.client
-        headers = {k: v for k, v in request.headers.items() if k in REQUEST_HEADERS} | {"content-length": declared}
-        upstream = client.build_request("POST", path, headers=headers, content=_limited(request, int(declared)))
+        headers = {k: v for k, v in request.headers.items() if k in REQUEST_HEADERS}
+        headers |= {"content-length": declared, "accept-encoding": "identity"}
+        body = _limited(request, int(declared))
         try:
-            answer = await client.send(upstream, stream=True)
+            # most requests are small: one write each way instead of two or three
+            content = b"".join([c async for c in body]) if int(declared) <= SMALL_BODY else body
+            answer = await client.send(
+                client.build_request("POST", path, headers=headers, content=content), stream=True
+            )
+            if int(answer.headers.get("content-length", SMALL_BODY + 1)) <= SMALL_BODY:
+                await answer.aread()
         except (_BadBody, ClientDisconnect, TimeoutError):
             return Response(status_code=400)
         except httpx.TransportError as error:
             log.warning("SuperLink does not answer: %s", type(error).__name__)
             return Response(status_code=503)
         kept = {k: v for k, v in answer.headers.items() if k in RESPONSE_HEADERS}
+        if answer.is_closed:
+            return Response(answer.content, answer.status_code, kept)
         return StreamingResponse(_closing(answer), answer.status_code, kept)
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

@@ -108,7 +108,7 @@ class Resident:
         self._fleet = FleetClient(
             settings.coordinator, settings.root_certificates, load_node_key(settings.key, passphrase), self._stop
         )
-        self._runs: dict[int, str] = {}
+        self._judged: dict[int, tuple[int, str] | None] = {}
         settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._inflight = settings.state / "inflight.bin"
         self._id_file = settings.state / "node_id"
@@ -176,7 +176,9 @@ class Resident:
         self._inflight.unlink(missing_ok=True)
 
     def _answer(self, delivery: Delivery) -> None:
-        objection = self._objection(delivery)
+        if delivery.run_id not in self._judged:
+            self._judged = {delivery.run_id: self._objection(delivery)}
+        objection = self._judged[delivery.run_id]
         message = self._fleet.fetch(delivery)
         start = time.monotonic()
         reply = self._refuse(message, *objection) if objection else self._apply(message)

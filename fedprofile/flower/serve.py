@@ -132,7 +132,6 @@ def environment(folder: Path, base: Mapping[str, str] = os.environ) -> dict[str,
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",
         "NO_PROXY": local,
         "no_proxy": local,
         # Flower starts its children by name

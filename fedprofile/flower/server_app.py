@@ -31,9 +31,10 @@ from fedprofile.types import Progress, digest
 __all__ = ["JOB", "abandon", "app", "watching"]
 
 JOB = "FEDPROFILE_JOB"
-NODES, PROGRESS, FAILURE = "nodes.json", "progress.json", "failure.json"
+NODES, PROGRESS, FAILURE, PID = "nodes.json", "progress.json", "failure.json", "server_app.pid"
 AWAY_S, ANSWER_S = 600.0, 6 * 3600.0
 """In a deployment: how long a node or SuperLink may be away, and how long a node that is there may take."""
+_ENDS_WITHIN_S = 10.0
 app = ServerApp()
 _watches: dict[Path, Watch] = {}
 
@@ -117,12 +118,21 @@ def _identify(grid: Grid, folder: Path, roster: set[str]) -> dict[str, int]:
 # -- files of the job folder -----------------------------------------------------------------------
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Two ServerApps on one job would agree keys against each other. Raises UsageError for the second."""
+    """Two ServerApps on one job would agree keys against each other. Raises UsageError for the second.
+
+    One whose run was stopped a moment ago is waited for.
+    """
     with open(folder / "lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another ServerApp works on {folder}", "Stop that run first.") from None
+        give_up = time.monotonic() + _ENDS_WITHIN_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise UsageError(f"another ServerApp works on {folder}", "Stop that run first.") from None
+                time.sleep(POLL_S)
+        (folder / PID).write_text(str(os.getpid()))
         yield
 
 

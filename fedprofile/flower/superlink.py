@@ -44,6 +44,7 @@ CHILDREN = ("superlink", "superexec", "gate")
 NODES = "nodes.json"
 """In a state folder: party -> {"node_id", "public_key"}; in a job folder: party -> PEM of its public key."""
 READY_WITHIN = 60.0
+_LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -247,13 +248,13 @@ class SuperLink:
             raise UsageError(f"SuperLink knows no run {run_id}", "List the runs.")
         return found[0]
 
-    def wait(self, run_id: int, seconds: float, poll: float = 0.25) -> RunInfo:
+    def wait(self, run_id: int, seconds: float) -> RunInfo:
         """Until the run is over. Raises DeploymentError when it is not in time."""
         give_up = time.monotonic() + seconds
         while not (run := self.run(run_id)).finished:
             if time.monotonic() > give_up:
                 raise DeploymentError(f"run {run_id} is still {run.status} after {seconds:.0f} s", "Look at its log.")
-            time.sleep(poll)
+            time.sleep(_LOOK_S)
         return run
 
     def stop_run(self, run_id: int) -> None:

@@ -7,6 +7,7 @@ each and print for people. All of them are imported here and covered by tests/fl
 from __future__ import annotations
 
 import hashlib
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from flwr.supercore.fab import Fab
 
 from fedprofile.errors import DeploymentError
 from fedprofile.flower.fleet import VersionHeaders
+
+_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,11 @@ class Control:
     """One connection to the Control API of a SuperLink at ``address`` (host:port), trusting ``ca`` alone."""
 
     def __init__(self, address: str, ca: Path) -> None:
-        interceptors = [VersionHeaders("flwr CLI")]
-        self._client = ControlHttpClient.from_server_address(address, False, str(ca), interceptors)
+        trust = ssl.create_default_context(cafile=str(ca))
+        self._client = ControlHttpClient(f"https://{address}", interceptors=[VersionHeaders("flwr CLI")], verify=trust)
+        # SuperLink is on this machine: a proxy that the environment names must not come between
+        self._client._client.close()
+        self._client._client = httpx.Client(verify=trust, timeout=_TIMEOUT_S, trust_env=False)
 
     def __enter__(self) -> Control:
         return self

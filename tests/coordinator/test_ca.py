@@ -98,7 +98,11 @@ def test_renewing_keeps_the_names_and_changes_the_key(authority):
 
 def test_a_rotation_loses_no_node(authority):
     """Who has the old and the new CA trusts the server before and after; the old one alone does not trust the new."""
-    old, server, mark = authority.certificate.read_bytes(), authority.server_certificate.read_bytes(), authority.fingerprint()
+    old, server, mark = (
+        authority.certificate.read_bytes(),
+        authority.server_certificate.read_bytes(),
+        authority.fingerprint(),
+    )
     authority.rotate()
     both, renewed = authority.certificate.read_bytes(), authority.server_certificate.read_bytes()
     assert verified(both, server, "localhost")

@@ -42,7 +42,9 @@ def test_a_key_is_not_made_again(tmp_path):
     assert (tmp_path / "bank").read_bytes() == before
 
 
-@pytest.mark.parametrize("data", [b"", b"ssh-rsa AAAA", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])
+@pytest.mark.parametrize(
+    "data", [b"", b"ssh-rsa AAAA", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"]
+)
 def test_what_is_no_key_is_refused(tmp_path, data):
     with pytest.raises(DeploymentError):
         load_public(data)

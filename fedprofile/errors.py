@@ -78,3 +78,7 @@ class NodeFailed(FedprofileError):
     def __init__(self, node: str, code: str, detail: str = "") -> None:
         self.node, self.code = node, code
         super().__init__(f"node {node!r} answered {code}" + (f": {detail}" if detail else ""))
+
+
+class DeploymentError(FedprofileError):
+    """Certificates, SuperLink, gate or a node's connection to them is wrong; the cause is named, with the mend."""

@@ -6,6 +6,7 @@ plan, agree keys, align customers, release labels, count shared bins, train in r
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -29,6 +30,7 @@ from fedprofile.coordinator.job import Job
 from fedprofile.coordinator.opening import Opening, open_sums
 from fedprofile.coordinator.talk import Conversation, Talk
 from fedprofile.coordinator.wire import Wire
+from fedprofile.crash import crash_at
 from fedprofile.errors import NodeFailed, RemoteProtocolError
 from fedprofile.messages import Envelope
 from fedprofile.models.features import FeatureMap
@@ -40,6 +42,7 @@ from fedprofile.secagg.resilient_server import ResilientServer
 from fedprofile.secagg.server import ServerSession
 from fedprofile.types import Kind, Layout, Opened, Progress, RoundId, Weights, canonical
 
+log = logging.getLogger(__name__)
 Exchange = Generator[dict[str, bytes], dict[str, bytes], "Outcome"]
 
 
@@ -62,8 +65,29 @@ class Outcome:
     wire: Wire
 
 
+RENEWABLE = frozenset({"need_setup", "setup_reused", "wrong_state", "already_contributed", "stale_round"})
+"""What a node says whose process was started again, or that was asked twice because its answer was lost on the way."""
+RENEWALS = 8
+"""A node allows ten key agreements a run."""
+
+
 def conduct(job: Job, store: CheckpointStore, watch: Watch) -> Exchange:
-    """Raises NodeFailed, TrainingDiverged or a ProtocolError; nothing is opened after the first failure."""
+    """Raises NodeFailed, TrainingDiverged or a ProtocolError; nothing is opened after the last failure.
+
+    A node that has lost its keys makes all agree new ones, and the round is retried as after a restart of the
+    coordinator: the same integers under new masks (secure-sum 9.3).
+    """
+    for _ in range(RENEWALS):
+        try:
+            return (yield from _conduct(job, store, watch))
+        except NodeFailed as failure:
+            if failure.code not in RENEWABLE:
+                raise
+            log.warning("%s; agreeing new keys", failure)
+    return (yield from _conduct(job, store, watch))
+
+
+def _conduct(job: Job, store: CheckpointStore, watch: Watch) -> Exchange:
     run = _Run(job, store, watch)
     yield from run.approve()
     yield from run.agree_keys()
@@ -350,6 +374,7 @@ class _Run:
         values |= {"nodes": nodes, "rows": rows, "saturated": saturated}
         self.state.t = t
         self.state.summaries.append({"t": float(t), **values})
+        crash_at("summed")
         self._keep()
         self.watch.round(t, values)
         mean = sum(losses) / nodes / len(losses)

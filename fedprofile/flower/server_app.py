@@ -1,11 +1,14 @@
 """The ServerApp: reads a job file, drives the coordinator's generator over Flower's grid, leaves the outcome beside it.
 
-``context.run_config["job"]`` names the job folder; on Ray, which passes no run config, ``FEDPROFILE_JOB`` does.
-Parties are matched to Flower nodes by asking each node who it is; fps1's signatures decide whether that was true.
+``context.run_config["job"]`` names the job folder; on Ray, which passes no run config, ``FEDPROFILE_JOB`` does. In a
+deployment the folder's ``nodes.json`` says which registered public key each party has, and nobody is asked who it is;
+elsewhere nodes are asked, and fps1's signatures decide whether that was true. A ServerApp that died is started again
+on the same folder and goes on from its checkpoint.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -14,38 +17,54 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from flwr.app import Context, Message
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
 from fedprofile.coordinator.rounds import Outcome, Watch, conduct
-from fedprofile.errors import NodeFailed
-from fedprofile.flower.records import MESSAGE_TYPE, pack, unpack
+from fedprofile.errors import FedprofileError, NodeFailed, UsageError
+from fedprofile.flower.exchange import POLL_S, Exchange, abandon, quicken_pulls, take_up
 from fedprofile.messages import Envelope
-from fedprofile.types import digest
+from fedprofile.types import Progress, digest
+
+__all__ = ["JOB", "abandon", "app", "watching"]
 
 JOB = "FEDPROFILE_JOB"
-POLL = 0.25
-ANSWER_WITHIN = 600.0
+NODES, PROGRESS, FAILURE, PID = "nodes.json", "progress.json", "failure.json", "server_app.pid"
+AWAY_S, ANSWER_S = 600.0, 6 * 3600.0
+"""In a deployment: how long a node or SuperLink may be away, and how long a node that is there may take."""
+_ENDS_WITHIN_S = 10.0
 app = ServerApp()
 _watches: dict[Path, Watch] = {}
-_abandoned: set[Path] = set()
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     folder = Path(str(context.run_config.get("job") or os.environ[JOB]))
     job = Job.from_json((folder / "job.json").read_text())
-    _abandoned.discard(folder)
-    nodes = _identify(grid, folder, {p.id for p in job.roster.parties})
-    exchange = conduct(job, CheckpointStore(folder), _watches.get(folder, Watch()))
+    roster = {p.id for p in job.roster.parties}
+    take_up(folder)
+    if (folder / NODES).exists():
+        with _alone(folder), _told(folder):
+            quicken_pulls()
+            keys = {party: pem.encode() for party, pem in json.loads((folder / NODES).read_text()).items()}
+            nodes = _registered(grid, {party: keys[party] for party in roster})
+            watch = Watch(lambda progress: _write_progress(folder, progress))
+            _conduct(job, Exchange(grid, folder, nodes, ANSWER_S, AWAY_S), watch)
+    else:
+        nodes = _identify(grid, folder, roster)
+        _conduct(job, Exchange(grid, folder, nodes), _watches.get(folder, Watch()))
+
+
+def _conduct(job: Job, exchange: Exchange, watch: Watch) -> None:
+    run = conduct(job, CheckpointStore(exchange.folder), watch)
     try:
-        requests = next(exchange)
+        requests = next(run)
         while True:
-            requests = exchange.send(talk(grid, folder, nodes, requests, job.profile == "resilient"))
+            requests = run.send(exchange.talk(requests, job.profile == "resilient"))
     except StopIteration as done:
-        _write_outcome(folder, done.value)
+        _write_outcome(exchange.folder, done.value)
 
 
 @contextmanager
@@ -58,51 +77,32 @@ def watching(folder: Path, watch: Watch) -> Iterator[None]:
         del _watches[folder]
 
 
-def abandon(folder: Path) -> None:
-    """Make a ServerApp that still waits for this job's nodes give up."""
-    _abandoned.add(folder)
+# -- who is who ------------------------------------------------------------------------------------
+def _registered(grid: Grid, keys: Mapping[str, bytes]) -> dict[str, int]:
+    """Party id -> Flower node id, by the registered public key (PEM). Waits until all are online.
 
-
-def talk(
-    grid: Grid, folder: Path, nodes: Mapping[str, int], requests: Mapping[str, bytes], absent: bool = False
-) -> dict[str, bytes]:
-    """Send each party its request and wait for all answers; raises NodeFailed for the first that has none.
-
-    ``absent``: parties without an answer are left out instead; whether the run can do without is fps1's question.
+    Raises NodeFailed for a party that does not come.
     """
-    messages = {
-        party: Message(pack(data), nodes[party], MESSAGE_TYPE, ttl=ANSWER_WITHIN) for party, data in requests.items()
-    }
-    ids = dict(zip(grid.push_messages(messages.values()), messages, strict=True))
-    answers: dict[str, bytes] = {}
-    lost: set[str] = set()
-    give_up = time.monotonic() + ANSWER_WITHIN
-    while len(answers) + len(lost) < len(ids):
-        for reply in grid.pull_messages([i for i, party in ids.items() if party not in answers and party not in lost]):
-            party = ids[reply.metadata.reply_to_message_id]
-            if not reply.has_error():
-                answers[party] = unpack(reply)
-            elif absent:
-                lost.add(party)
-            else:
-                raise NodeFailed(party, f"flower_error_{reply.error.code}")
-        if len(answers) + len(lost) < len(ids):
-            if folder in _abandoned or (time.monotonic() > give_up and not absent):
-                raise NodeFailed(next(p for p in requests if p not in answers), "no_answer")
-            if time.monotonic() > give_up:
-                break
-            time.sleep(getattr(grid, "poll", POLL))
-    return {party: answers[party] for party in requests if party in answers}
+    parties = {pem: party for party, pem in keys.items()}
+    give_up = time.monotonic() + AWAY_S
+    while True:
+        online = {parties[n.public_key]: int(n.node_id) for n in grid.get_nodes() if n.public_key in parties}
+        if online.keys() == keys.keys():
+            return online
+        if time.monotonic() > give_up:
+            raise NodeFailed(min(keys.keys() - online.keys()), "not_online")
+        time.sleep(POLL_S)
 
 
 def _identify(grid: Grid, folder: Path, roster: set[str]) -> dict[str, int]:
     """Party id -> Flower node id, by asking. Raises NodeFailed unless the answers are the roster, each once."""
+    exchange = Exchange(grid, folder, {})
     while len(ids := list(grid.get_node_ids())) < len(roster):
-        if folder in _abandoned:
-            raise NodeFailed(sorted(roster)[0], "no_answer")
-        time.sleep(POLL)
+        if exchange.abandoned:
+            raise NodeFailed(min(roster), "no_answer")
+        time.sleep(POLL_S)
     names = {str(i): i for i in ids}
-    answers = talk(grid, folder, names, dict.fromkeys(names, Envelope("identify").encode()))
+    answers = Exchange(grid, folder, names).talk(dict.fromkeys(names, Envelope("identify").encode()))
     nodes: dict[str, int] = {}
     for name, data in answers.items():
         party = str(Envelope.decode(data).body.get("party"))
@@ -115,6 +115,42 @@ def _identify(grid: Grid, folder: Path, roster: set[str]) -> dict[str, int]:
     return nodes
 
 
+# -- files of the job folder -----------------------------------------------------------------------
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two ServerApps on one job would agree keys against each other. Raises UsageError for the second.
+
+    One whose run was stopped a moment ago is waited for.
+    """
+    with open(folder / "lock", "w") as handle:
+        give_up = time.monotonic() + _ENDS_WITHIN_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise UsageError(f"another ServerApp works on {folder}", "Stop that run first.") from None
+                time.sleep(POLL_S)
+        (folder / PID).write_text(str(os.getpid()))
+        yield
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Leave why a run failed where the coordinator's commands look; our errors quote nothing private."""
+    (folder / FAILURE).unlink(missing_ok=True)
+    try:
+        yield
+    except FedprofileError as error:
+        _write(folder / FAILURE, {"error": type(error).__name__, "what": error.what, "mend": error.mend})
+        raise
+
+
+def _write_progress(folder: Path, progress: Progress) -> None:
+    _write(folder / PROGRESS, {**asdict(progress), "at": time.time()})
+
+
 def _write_outcome(folder: Path, outcome: Outcome) -> None:
     plain = {
         "summaries": outcome.summaries,
@@ -125,4 +161,10 @@ def _write_outcome(folder: Path, outcome: Outcome) -> None:
             for role, weights in outcome.encoders.items()
         },
     }
-    (folder / "outcome.json").write_text(json.dumps(plain, indent=1))
+    _write(folder / "outcome.json", plain)
+
+
+def _write(path: Path, plain: Mapping[str, object]) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(plain, indent=1))
+    temporary.replace(path)

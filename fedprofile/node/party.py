@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from fedprofile.alignment.letters import SpineFact
+from fedprofile.crash import crash_at
 from fedprofile.errors import (
     FedprofileError,
     LocalProtocolError,
@@ -132,7 +133,9 @@ class Node:
 
     def _set_up(self, envelope: Envelope) -> Envelope:
         self.keeper.begin()
-        return Envelope("key-ad", parts=(self._answer(envelope),))
+        answer = self._answer(envelope)
+        crash_at("keys")
+        return Envelope("key-ad", parts=(answer,))
 
     def _key_bundle(self, envelope: Envelope) -> Envelope:
         return Envelope("key-open", parts=(self._answer(envelope),))

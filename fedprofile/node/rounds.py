@@ -11,6 +11,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from fedprofile.crash import crash_at
 from fedprofile.errors import RemoteProtocolError
 from fedprofile.node import recompute
 from fedprofile.node.run import NodeRun
@@ -81,6 +82,7 @@ def _train(
     if run.plan.recompute:
         recompute.check_models(run, t, models, relayed)
     trained = run.training.round(t, shared, encoder, {kind: request.layout for kind, request in requests.items()})
+    crash_at("training")
     if run.plan.recompute:
         recompute.keep(run, session, models, requests.values())
     return tuple(session.contribute(request, trained[kind]) for kind, request in requests.items())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,12 +37,12 @@ class Federated:
     homes: dict[str, Path]
 
 
-def small_federation(root: Path, *settings: str) -> Federated:
+def small_federation(root: Path, *settings: str, shops: int = 3, singles: tuple[str, ...] = ("tax",)) -> Federated:
     """Five nodes: the bank, three shops that share one encoder, and one tax office; all of it made from nothing."""
     config = compose([*SETTINGS, *settings])
-    federation = example(("bank", "shop", "tax"))
-    shops = [node for node in deal(federation, 3, 1.0) if node.role in ("bank", "shop")]
-    nodes = [*shops, SimulatedNode("tax", "tax", federation.tables["tax"])]
+    federation = example(("bank", "shop", *singles))
+    several = [node for node in deal(federation, shops, 1.0) if node.role in ("bank", "shop")]
+    nodes = [*several, *(SimulatedNode(name, name, federation.tables[name]) for name in singles)]
     alignment = align(nodes, federation.digest, views_needed(config))
     check_federation(config, federation, nodes, alignment)
     modes = ("simulated", "simulated", config.secure.profile, config.align.mode)
@@ -57,5 +60,18 @@ def small_federation(root: Path, *settings: str) -> Federated:
 
 @pytest.fixture(scope="session")
 def small():
-    """``small(root, *settings)`` makes a ``Federated``."""
+    """``small(root, *settings, shops=3, singles=("tax",))`` makes a ``Federated``."""
     return small_federation
+
+
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory) -> Iterator[Any]:
+    """SuperLink, executor and gate as processes of this machine, with no node registered yet; see deployment.py."""
+    from deployment import deployed
+
+    tests = str(Path(__file__).parent)
+    with deployed(
+        tmp_path_factory.mktemp("deployment"),
+        env={"PYTHONPATH": os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])},
+    ) as running:
+        yield running

@@ -16,9 +16,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedprofile.errors import FedprofileError, NodeFailed, RemoteProtocolError
 from fedprofile.flower import client_app, server_app
+from fedprofile.flower.exchange import Exchange
 from fedprofile.flower.inprocess import InProcessGrid, run_in_process
 from fedprofile.flower.records import KEY, MESSAGE_TYPE, RECORD, pack, unpack
-from fedprofile.flower.server_app import talk
 
 SECRET = "EXAMPLE-0001 has tier 2"
 
@@ -167,7 +167,7 @@ class TestErrors:
         assert reply.error.reason == "ValueError"
         assert not any(b"EXAMPLE" in data for data in heard)
         with pytest.raises(NodeFailed) as failed:
-            talk(grid, Path("job"), {"shop": 3}, {"shop": b"question"})
+            Exchange(grid, Path("job"), {"shop": 3}).talk({"shop": b"question"})
         assert failed.value.node == "shop"
         assert "EXAMPLE" not in str(failed.value)
 
@@ -178,7 +178,8 @@ class TestErrors:
             return Message(message.content, reply_to=message)
 
         grid = grid_of(some)
-        assert talk(grid, Path("job"), {"bank": 2, "shop": 3}, {"bank": b"q", "shop": b"q"}, True) == {"bank": b"q"}
+        exchange = Exchange(grid, Path("job"), {"bank": 2, "shop": 3})
+        assert exchange.talk({"bank": b"q", "shop": b"q"}, absent=True) == {"bank": b"q"}
 
     def test_nor_does_a_nodes_own(self, small, tmp_path, monkeypatch):
         """A node that fails says a fixed code; the ServerApp says which node it was."""

@@ -1,0 +1,337 @@
+"""SuperLink's Fleet API as a resident node speaks it. Every name that Flower does not promise for it is imported here.
+
+Pinned to flwr 1.41; tests/flower/test_fleet.py is the contract with a real SuperLink. Should a release break it, the
+stock SuperNode runs the same ClientApp (README of the deployment), slower and with the coordinator's bundle.
+
+Delivery is at most once: SuperLink hands a message out once and keeps its objects until ``confirm``. A node that
+notes the delivery before it works on it, and confirms after the reply is up, can do it again after a crash.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Error, Message
+from flwr.app.message import remove_content_from_message
+from flwr.common.constant import ErrorCode
+from flwr.common.serde import message_to_proto, run_from_proto
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PullMessagesResponse,
+    PushMessagesRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PullObjectRequest, PushObjectRequest
+from flwr.proto.node_pb2 import Node
+from flwr.proto.run_pb2 import GetRunRequest
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.interceptors.http.utils import add_headers
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
+from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from fedprofile.crash import crash_at
+from fedprofile.errors import DeploymentError, FedprofileError
+from fedprofile.flower.node_key import public_pem
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+REFUSED_APP, APP_RAISED = ErrorCode.INVALID_FAB, ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+HEARTBEAT_MIN_S = 10.0
+_PUSHES, _OBJECT_WITHIN_S = 8, 120.0
+
+
+class RunOver(FedprofileError):
+    """SuperLink answered 403: the run is finished or stopped, its messages are void."""
+
+
+class Stopped(FedprofileError):
+    """The node was told to stop while SuperLink could not be reached."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message as SuperLink announced it, without its content; ``raw`` is what a journal keeps."""
+
+    raw: bytes = field(repr=False)
+
+    @property
+    def run_id(self) -> int:
+        return int(self._head.metadata.run_id)
+
+    @property
+    def message_id(self) -> str:
+        return str(self._head.metadata.message_id)
+
+    @property
+    def _head(self) -> Any:
+        return self._parsed.messages_list[0]
+
+    @property
+    def tree(self) -> Any:
+        return self._parsed.message_object_trees[0]
+
+    @property
+    def _parsed(self) -> Any:
+        return PullMessagesResponse.FromString(self.raw)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a node is told about a Flower run."""
+
+    fab_hash: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds between tries while SuperLink cannot be reached; a node waits for as long as it is not stopped."""
+
+    first: float = 0.2
+    longest: float = 5.0
+
+
+class VersionHeaders:
+    """Names our Flower release to SuperLink, as Flower's own clients do, without ending the process if it differs."""
+
+    def __init__(self, component: str) -> None:
+        self._headers = dict(RuntimeVersionMetadata.from_local_component(component).as_metadata())
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        add_headers(context.request, self._headers)
+        return call_next(context)
+
+
+class FleetClient:
+    """One node's connection. ``address`` is host:port of the gate; HTTPS_PROXY and NO_PROXY are honoured (httpx)."""
+
+    def __init__(
+        self,
+        address: str,
+        root_certificates: Path,
+        key: ec.EllipticCurvePrivateKey,
+        stop: threading.Event | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        """Raises DeploymentError for a file without certificates."""
+        self._stop, self._patience = stop or threading.Event(), patience or Patience()
+        self._public_key = public_pem(key.public_key())
+        self._node = Node()
+        self._joined = False
+        self.trouble = ""
+        try:
+            self._client = FleetHttpClient.from_server_address(
+                address,
+                False,
+                root_certificates.read_bytes(),
+                interceptors=[VersionHeaders("SuperNode"), NodeAuthHttpInterceptor(key, key.public_key())],
+            )
+        except (OSError, ValueError):  # ssl.SSLError is an OSError
+            raise DeploymentError(f"{root_certificates} holds no certificates", "Ask for the CA's ca.crt.") from None
+
+    # -- life ------------------------------------------------------------------------------------
+    def join(self, known: int | None, heartbeat_s: float) -> int:
+        """Come online; returns Flower's node id. ``known`` is that of last time: a node that crashed goes on with it.
+
+        Raises DeploymentError where SuperLink does not take this node: certificate, clock or key.
+        """
+        request = ActivateNodeRequest(public_key=self._public_key, heartbeat_interval=heartbeat_s)
+        try:
+            self._node = Node(node_id=self._call(self._client.ActivateNode, request).node_id)
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            if status != 412:
+                raise DeploymentError(f"the coordinator does not let this node in (HTTP {status})") from None
+            if known is None:
+                raise DeploymentError(
+                    "the coordinator does not know this node's key, or a node with this key is online elsewhere",
+                    "Have the key registered, or stop the other node; after a crash wait a minute.",
+                ) from None
+            self._node = Node(node_id=known)
+            if not self._resume(heartbeat_s):
+                raise DeploymentError(
+                    "the coordinator has unregistered this node's key", "Make a new key and have it registered."
+                ) from None
+        self._joined = True
+        return int(self._node.node_id)
+
+    def _resume(self, heartbeat_s: float) -> bool:
+        """SuperLink takes us for online still, as a crash is told by missing heartbeats only."""
+        try:
+            return self.heartbeat(heartbeat_s)
+        except httpx.HTTPStatusError:
+            return False
+
+    def heartbeat(self, interval_s: float) -> bool:
+        """Say that this node is there for another 2 x ``interval_s`` (at least 10 s). Tries once.
+
+        Raises httpx.HTTPError.
+        """
+        request = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=interval_s)
+        return bool(self._client.SendNodeHeartbeat(request).success)
+
+    def leave(self) -> None:
+        """Go offline, if SuperLink can be told. Replies that the ServerApp has not fetched yet are lost by it."""
+        try:
+            self._client.DeactivateNode(DeactivateNodeRequest(node_id=self._node.node_id))
+        except httpx.HTTPError as error:
+            log.warning("could not say good-bye: %s", type(error).__name__)
+
+    def close(self) -> None:
+        self._client.close()
+
+    # -- messages --------------------------------------------------------------------------------
+    def pull(self) -> Delivery | None:
+        """The next message for this node, handed out once."""
+        found = self._call(self._client.PullMessages, PullMessagesRequest(node=self._node))
+        return Delivery(found.SerializeToString()) if found.messages_list else None
+
+    def run(self, run_id: int) -> RunFacts:
+        run = run_from_proto(self._call(self._client.GetRun, GetRunRequest(node=self._node, run_id=run_id)).run)
+        return RunFacts(run.fab_hash, dict(run.override_config))
+
+    def fetch(self, delivery: Delivery) -> Message:
+        """The whole message. Raises DeploymentError when SuperLink has lost its objects."""
+        contents = {}
+        for tree in iterate_object_tree(delivery.tree):
+            contents[tree.object_id] = self._object(delivery.run_id, tree.object_id)
+        message = inflate_object_from_contents(delivery.tree.object_id, contents)
+        if not isinstance(message, Message):
+            raise DeploymentError("SuperLink sent something that is no message")
+        message.metadata.__dict__["_message_id"] = delivery.tree.object_id
+        return message
+
+    def _object(self, run_id: int, object_id: str) -> bytes:
+        request = PullObjectRequest(node=self._node, run_id=run_id, object_id=object_id)
+        delay, give_up = 0.02, time.monotonic() + _OBJECT_WITHIN_S
+        while True:
+            answer = self._call(self._client.PullObject, request)
+            if answer.object_found and answer.object_available:
+                return bytes(answer.object_content)
+            if not answer.object_found or time.monotonic() > give_up or self._stop.wait(delay):
+                raise DeploymentError("SuperLink has lost a message's content")
+            delay = min(1.5 * delay, 0.5)
+
+    def push(self, delivery: Delivery, reply: Message, seconds: float) -> None:
+        """Bring a reply up; ``seconds`` is what it took to make. Pushing the same reply again is harmless."""
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        for attempt in range(_PUSHES):  # push sessions live in SuperLink's memory: its restart voids them
+            if self._push_once(delivery, reply, seconds):
+                return
+            log.warning("SuperLink has lost the upload; once more")
+            self._stop.wait(0.3 * 2**attempt)
+        raise DeploymentError("SuperLink does not take this node's reply")
+
+    def _push_once(self, delivery: Delivery, reply: Message, seconds: float) -> bool:
+        with no_object_id_recompute():
+            tree, objects = get_object_tree(reply), get_all_nested_objects(reply)
+            head = message_to_proto(remove_content_from_message(reply) if reply.has_content() else reply)
+        request = PushMessagesRequest(
+            node=self._node, messages_list=[head], message_object_trees=[tree], clientapp_runtime_list=[seconds]
+        )
+        answer = self._call(self._client.PushMessages, request)
+        crash_at("uploading")
+        wanted = set(answer.objects_to_push)
+        for object_id, item in objects.items():
+            if object_id not in wanted:
+                continue
+            part = PushObjectRequest(
+                node=self._node,
+                run_id=delivery.run_id,
+                object_id=object_id,
+                object_content=item.deflate(),
+                session_id=answer.session_id,
+            )
+            if not self._call(self._client.PushObject, part).stored:
+                return False
+        return True
+
+    def confirm(self, delivery: Delivery) -> None:
+        """Let SuperLink forget the message; only after the reply is up."""
+        request = ConfirmMessageReceivedRequest(
+            node=self._node, run_id=delivery.run_id, message_object_id=delivery.message_id
+        )
+        self._call(self._client.ConfirmMessageReceived, request)
+
+    # -- transport -------------------------------------------------------------------------------
+    def _call(self, method: Callable[[Any], T], request: Any) -> T:
+        """Until SuperLink answers. Raises RunOver, Stopped, or DeploymentError before the node has joined."""
+        delay = self._patience.first
+        while True:
+            try:
+                answer = method(request)
+            except httpx.HTTPStatusError as error:
+                status = error.response.status_code
+                if status == 403:
+                    raise RunOver("the run is over") from None
+                if status == 401:
+                    why = _CLOCK
+                elif status in (404, 408, 429) or status >= 500:
+                    why = f"HTTP {status}"
+                else:
+                    raise
+            except httpx.TransportError as error:
+                why = _tls_fault(error) or type(error).__name__
+            else:
+                self.trouble = ""
+                return answer
+            if why != self.trouble:
+                log.warning("no answer from the coordinator: %s", why)
+            self.trouble = why
+            if not self._joined and why in _FATAL:
+                raise DeploymentError(why, _FATAL[why])
+            if self._stop.wait(delay * random.uniform(0.8, 1.2)):
+                raise Stopped("the node was stopped while the coordinator could not be reached")
+            delay = min(2 * delay, self._patience.longest)
+
+
+_CLOCK = "the coordinator does not accept this node's signature"
+_PLAIN = "the other side does not speak TLS"
+_CA = "the coordinator's certificate was not made by the federation's CA"
+_NAME = "the coordinator's certificate names another host"
+_EXPIRED = "the coordinator's certificate has expired, or this node's clock is ahead"
+_EARLY = "the coordinator's certificate is not valid yet, or this node's clock is behind"
+_FATAL = {
+    _CLOCK: "Set this machine's clock (NTP): 5 s ahead or 300 s behind is too much. Otherwise have the key registered.",
+    _PLAIN: "Check address and port: nodes dial the coordinator's gate.",
+    _CA: "Ask for the ca.crt in force, and compare its fingerprint by telephone.",
+    _NAME: "Dial a name that the certificate holds, or have the coordinator renew it with this one.",
+    _EXPIRED: "Have the coordinator renew it; compare the clocks.",
+    _EARLY: "Compare the clocks.",
+}
+
+
+def _tls_fault(error: httpx.TransportError) -> str:
+    """What was wrong with the certificate, or "" where it was something else; OpenSSL says it in words only."""
+    text = str(error).lower()
+    if "wrong_version_number" in text or "wrong version number" in text or "record layer failure" in text:
+        return _PLAIN
+    if "certificate" not in text:
+        return ""
+    signs = {"has expired": _EXPIRED, "not yet valid": _EARLY, "mismatch": _NAME, "not valid for": _NAME}
+    return next((fault for sign, fault in signs.items() if sign in text), _CA)
+
+
+def refusal(code: int, reason: str, message: Message) -> Message:
+    """An error reply with a fixed reason; an exception's text never crosses."""
+    return Message(Error(code, reason), reply_to=message)

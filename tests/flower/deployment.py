@@ -1,0 +1,116 @@
+"""A real deployment on loopback: a coordinator's processes and resident nodes, each a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from fedprofile.flower.app_bundle import fab_hash
+from fedprofile.flower.node_key import make_node_key
+from fedprofile.flower.resident import ResidentSettings, run_resident
+from fedprofile.flower.superlink import SuperLink
+
+SERVE = "import sys; from pathlib import Path; from fedprofile.flower.serve import serve; serve(Path(sys.argv[1]))"
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["fedprofile.flower.resident", "fedprofile.flower.client_app", "fedprofile.models.learner"]
+)
+
+
+def _node(settings: str, env: dict[str, str], log: Path) -> None:
+    os.environ.update(env)
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    logging.basicConfig(level=logging.INFO, force=True, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    run_resident(ResidentSettings.from_json(settings))
+
+
+class Deployment:
+    """``link`` is served in a process; ``node(party)`` starts that party's resident node."""
+
+    def __init__(self, root: Path, stock: bool = False) -> None:
+        self.root = root
+        self.link = SuperLink.create(root / "coordinator", "A federation of tests", stock=stock)
+        self.nodes: dict[str, multiprocessing.process.BaseProcess] = {}
+        self.settings: dict[str, ResidentSettings] = {}
+        self._serving: subprocess.Popen[bytes] | None = None
+
+    def serve(self, env: Mapping[str, str] | None = None) -> None:
+        with open(self.root / "serve.log", "ab") as out:
+            command = [sys.executable, "-c", SERVE, str(self.link.folder)]
+            self._serving = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **(env or {})})
+        self.link.wait_ready(90)
+
+    def enrol(self, party: str, home: Path, **changes: object) -> ResidentSettings:
+        """Make and register the party's key, write its settings."""
+        keys = self.root / "keys"
+        keys.mkdir(exist_ok=True)
+        self.link.register(party, make_node_key(keys / party))
+        made = ResidentSettings(
+            home=home,
+            coordinator=self.link.gate_address,
+            root_certificates=self.link.authority.certificate,
+            key=keys / party,
+            state=self.root / "state" / party,
+            allowed_fabs=(fab_hash(),),
+        )
+        self.settings[party] = replace(made, **changes)
+        return self.settings[party]
+
+    def start(self, party: str, env: Mapping[str, str] | None = None) -> multiprocessing.process.BaseProcess:
+        """A process forked from one that has torch loaded: starting six Pythons costs half a minute of CPU."""
+        words = self.settings[party].to_json(), dict(env or {}), self.root / f"{party}.log"
+        self.nodes[party] = FORKS.Process(target=_node, args=words)
+        self.nodes[party].start()
+        return self.nodes[party]
+
+    def kill(self, party: str, number: int = signal.SIGKILL) -> None:
+        os.kill(self.nodes[party].pid or 0, number)
+
+    def online(self, *parties: str, seconds: float = 60) -> None:
+        """Wait until SuperLink lists them as online."""
+        give_up = time.monotonic() + seconds
+        while not set(parties) <= {n.name for n in self.link.nodes() if n.status == "online"}:
+            assert time.monotonic() < give_up, f"not online: {self.log(*parties)}"
+            time.sleep(0.2)
+
+    def log(self, *names: str) -> str:
+        return "\n".join(
+            (self.root / f"{n}.log").read_text()[-2000:] for n in names if (self.root / f"{n}.log").exists()
+        )
+
+    def close(self) -> None:
+        for node in self.nodes.values():
+            if node.is_alive():
+                os.kill(node.pid or 0, signal.SIGCONT)
+                node.terminate()
+        for node in self.nodes.values():
+            node.join(15)
+            node.kill()
+        self.link.stop()
+        if self._serving is not None:
+            self._serving.wait(30)
+
+
+@contextmanager
+def deployed(root: Path, stock: bool = False, env: Mapping[str, str] | None = None) -> Iterator[Deployment]:
+    """``env`` is what SuperLink, executor and ServerApps see besides the environment of this process."""
+    root.mkdir(parents=True, exist_ok=True)
+    deployment = Deployment(root, stock)
+    try:
+        deployment.serve(env)
+        yield deployment
+    finally:
+        deployment.close()

@@ -86,21 +86,23 @@ class World:
 
 def build(root: Path, config: Config, parties: tuple[str, ...]) -> World:
     """What ``fedprofile.simulation.job`` does before the first message."""
+    from fedprofile.config import planning
     from fedprofile.coordinator.job import Job
     from fedprofile.simulation import homes, nodes, plan
 
     federation = example(parties)
     dealt = nodes.deal(federation, config.members, config.federation.overlap)
-    alignment = nodes.align(dealt, federation.digest, plan.views_needed(config))
+    alignment = nodes.align(dealt, federation.digest, planning.views_needed(config))
     plan.check_federation(config, federation, dealt, alignment)
     modes = (config.federation.secrets, config.federation.consent, config.secure.profile, config.align.mode)
     made = homes.make_homes(root / "nodes", federation, dealt, *modes)
     homes.give_labels(made[federation.label_owner], federation, config.data.fold)
     if config.align.mode == "simulated":
         homes.give_alignment(made, federation.label_owner, alignment)
-    roster, policy = homes.make_roster(made, federation.label_owner), plan.make_policy(config, federation, dealt)
+    facts = plan.facts_of(config, federation, dealt)
+    roster, policy = homes.make_roster(made, federation.label_owner), planning.make_policy(config, facts)
     homes.pin(made, roster, policy)
-    agreed = plan.make_plan(config, federation, dealt, roster, policy, None)
+    agreed = planning.make_plan(config, facts, roster, policy, None)
     return World(root, Job(agreed, roster, policy, config.secure.profile), config, federation, dealt, alignment)
 
 

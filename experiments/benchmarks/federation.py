@@ -10,6 +10,7 @@ from bare import NodeData
 
 from fedprofile.alignment.hashing import cross_fit_fold, split_bucket
 from fedprofile.config.compose import compose
+from fedprofile.config.planning import make_plan, make_policy, views_needed
 from fedprofile.coordinator.job import Job
 from fedprofile.data.federation import Federation, make_federation
 from fedprofile.label_owner.party import TRAIN_BELOW
@@ -17,7 +18,7 @@ from fedprofile.models.features import fit_features
 from fedprofile.privacy.randomised_response import flip_matrix, randomise
 from fedprofile.simulation.homes import give_alignment, give_labels, make_homes, make_roster, pin, write_job
 from fedprofile.simulation.nodes import align, deal
-from fedprofile.simulation.plan import make_plan, make_policy, views_needed
+from fedprofile.simulation.plan import facts_of
 from fedprofile.types import Labels, LearningPlan, Table, Task
 
 CUSTOMERS = 5777
@@ -67,9 +68,10 @@ def prepare(federation: Federation, folder: Path, overrides: tuple[str, ...]) ->
     homes = make_homes(folder / "nodes", federation, nodes, *modes)
     give_labels(homes[federation.label_owner], federation, config.data.fold)
     give_alignment(homes, federation.label_owner, align(nodes, federation.digest, views_needed(config)))
-    roster, policy = make_roster(homes, federation.label_owner), make_policy(config, federation, nodes)
+    facts = facts_of(config, federation, nodes)
+    roster, policy = make_roster(homes, federation.label_owner), make_policy(config, facts)
     pin(homes, roster, policy)
-    plan = make_plan(config, federation, nodes, roster, policy, None)
+    plan = make_plan(config, facts, roster, policy, None)
     write_job(folder / "coordinator", Job(plan, roster, policy, config.secure.profile))
     return Ready({p: h.path for p, h in homes.items()}, folder / "coordinator", plan.learning)
 

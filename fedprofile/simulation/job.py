@@ -15,6 +15,7 @@ from typing import Any
 from fedprofile.config.checks import validate
 from fedprofile.config.compose import compose, config_hash, read, resolved, save
 from fedprofile.config.folder import fresh, hold, home, refuse_used
+from fedprofile.config.planning import make_learning, make_plan, make_policy, views_needed
 from fedprofile.config.schema import Config
 from fedprofile.coordinator.job import Job
 from fedprofile.coordinator.rounds import Watch
@@ -34,7 +35,7 @@ from fedprofile.simulation.homes import (
     write_job,
 )
 from fedprofile.simulation.nodes import align, deal
-from fedprofile.simulation.plan import check_federation, make_learning, make_plan, make_policy, views_needed
+from fedprofile.simulation.plan import check_federation, facts_of
 from fedprofile.simulation.tracked import Tracked, open_sweep, tracked
 from fedprofile.types import Progress
 
@@ -138,8 +139,9 @@ class _Training:
             return
         alignment = align(self.nodes, spine_secret(self.federation, secrets), views_needed(self.config))
         check_federation(self.config, self.federation, self.nodes, alignment)
-        policy = make_policy(self.config, self.federation, self.nodes)
-        make_learning(self.config, self.federation, self.nodes, policy)
+        facts = facts_of(self.config, self.federation, self.nodes)
+        policy = make_policy(self.config, facts)
+        make_learning(self.config, facts, policy)
         save(self.config, self.run_dir)
         if not self.resumed:
             self.held.enter_context(hold(self.run_dir))
@@ -152,7 +154,7 @@ class _Training:
         self.roster = make_roster(self.homes, self.federation.label_owner)
         pin(self.homes, self.roster, policy)
         run_id = None if is_simulated(secrets) else os.urandom(32)
-        self.plan = make_plan(self.config, self.federation, self.nodes, self.roster, policy, run_id)
+        self.plan = make_plan(self.config, facts, self.roster, policy, run_id)
         profile = next(p for p in PROFILES if p == self.config.secure.profile)
         write_job(self.job_dir, Job(self.plan, self.roster, policy, profile))
 

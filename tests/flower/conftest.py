@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from fedprofile.config.compose import compose
+from fedprofile.config.planning import make_plan, make_policy, views_needed
 from fedprofile.coordinator.job import Job
 from fedprofile.data.example import example
 from fedprofile.simulation.homes import give_alignment, give_labels, make_homes, make_roster, pin, write_job
 from fedprofile.simulation.nodes import SimulatedNode, align, deal
-from fedprofile.simulation.plan import check_federation, make_plan, make_policy, views_needed
+from fedprofile.simulation.plan import check_federation, facts_of
 
 # Test modules share wire_audit and wire_secrets, which pytest's importlib mode does not put on the path.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -50,9 +51,9 @@ def small_federation(root: Path, *settings: str, shops: int = 3, singles: tuple[
     give_labels(homes["bank"], federation, config.data.fold)
     if config.align.mode == "simulated":
         give_alignment(homes, "bank", alignment)
-    roster, policy = make_roster(homes, "bank"), make_policy(config, federation, nodes)
+    roster, policy = make_roster(homes, "bank"), make_policy(config, facts_of(config, federation, nodes))
     pin(homes, roster, policy)
-    plan = make_plan(config, federation, nodes, roster, policy, None)
+    plan = make_plan(config, facts_of(config, federation, nodes), roster, policy, None)
     job = Job(plan, roster, policy, config.secure.profile)
     write_job(root / "job", job)
     return Federated(job, root / "job", {party: home.path for party, home in homes.items()})

@@ -1,10 +1,11 @@
 import pytest
 
+from fedprofile.config.planning import make_plan, make_policy, views_needed
 from fedprofile.data.example import example
 from fedprofile.errors import ConfigError
 from fedprofile.simulation.homes import make_roster
 from fedprofile.simulation.nodes import align, deal
-from fedprofile.simulation.plan import check_federation, make_plan, make_policy, views_needed
+from fedprofile.simulation.plan import check_federation, facts_of
 
 
 def check(config, parties=("bank", "ecommerce", "tax")):
@@ -105,8 +106,9 @@ def plan_of(world, **changes):
     config = world.config
     for name, value in changes.items():
         setattr(config.learning if hasattr(config.learning, name) else config, name, value)
-    policy, roster = make_policy(config, world.federation, world.dealt), make_roster(world.homes, "bank")
-    return make_plan(config, world.federation, world.dealt, roster, policy, None)
+    facts = facts_of(config, world.federation, world.dealt)
+    policy, roster = make_policy(config, facts), make_roster(world.homes, "bank")
+    return make_plan(config, facts, roster, policy, None)
 
 
 def test_equal_runs_have_equal_ids_and_others_do_not(world):
@@ -123,7 +125,8 @@ def test_rounds_follow_from_what_is_shared(request, shared, rounds, steps):
 
 def policy_of(config, parties=("bank", "ecommerce", "tax")):
     federation = example(parties)
-    return make_policy(config, federation, deal(federation, config.members, config.federation.overlap))
+    dealt = deal(federation, config.members, config.federation.overlap)
+    return make_policy(config, facts_of(config, federation, dealt))
 
 
 def test_nodes_recompute_by_default_and_demand_it(world, roles):

@@ -136,7 +136,7 @@ def _doubled(ids: npt.NDArray[np.str_], typed: pl.DataFrame) -> dict[str, Flags]
 
     whole = typed.with_columns(pl.Series("\0id", ids.tolist(), dtype=pl.String))
     named = ids != ""
-    repeat = ~whole.is_first_distinct().to_numpy() & named
+    repeat = ~whole.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy() & named
     counts = whole.filter(~repeat)["\0id"].value_counts()
     several = set(counts.filter(pl.col("count") > 1)["\0id"]) - {""}
     return {"row_duplicate": repeat, "id_duplicate": np.isin(ids, sorted(several)) & named}

@@ -84,7 +84,7 @@ def drift(before: Mapping[str, Histogram], frame: pl.DataFrame) -> dict[str, Dri
 
 
 def psi(before: list[int], now: list[int]) -> float:
-    """PSI of two histograms over the same k bins; half a row is added to each bin, so that an empty one stays finite."""
+    """PSI of two histograms over the same k bins; half a row more in each bin keeps an empty one finite."""
     p, q = (np.asarray(c, dtype=np.float64) + 0.5 for c in (before, now))
     p, q = p / p.sum(), q / q.sum()
     return float(((p - q) * np.log(p / q)).sum())

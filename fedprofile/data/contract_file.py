@@ -28,7 +28,7 @@ from typing import Any, cast
 from fedprofile.data.contract import LEAST_GRADE, TYPES, Column, ColumnType, Contract, IdRule, Limits
 from fedprofile.data.contract_rules import Rule, RuleError, Sort, parse_rule
 from fedprofile.data.reading import nearest
-from fedprofile.data.units import known_unit
+from fedprofile.data.units import UNITS
 from fedprofile.data.yaml_file import mapping, read_yaml, text
 from fedprofile.errors import DataError, UsageError
 
@@ -131,8 +131,8 @@ def _column(name: str, value: Any, file: str) -> Column:
         if key in misplaced or (key == "unit" and not numeric):
             raise wrong(f"`{key}` does not go with type {type_}", "Take it out, or correct the type.")
     unit = "" if entry.get("unit") is None else text(entry["unit"], file, f"{name}.unit")
-    if unit and not known_unit(unit):
-        raise wrong(f"unknown unit {unit!r}", "Use one of fedprofile's units, or none: `fedprofile node map --units`.")
+    if unit and unit not in UNITS:
+        raise wrong(f"unknown unit {unit!r}", nearest(unit, list(UNITS)) or f"Units: {', '.join(UNITS)}.")
     low, high = _range(entry.get("range"), cast(ColumnType, type_), wrong)
     missing = _share(entry.get("missing", 0), wrong, "missing")
     age = entry.get("max_age_days")

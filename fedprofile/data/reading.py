@@ -25,7 +25,7 @@ MAX_BYTES = 4 << 30
 
 
 def read_frame(root: Path, file: str, id_column: str) -> pl.DataFrame:
-    """The table ``file`` of the folder ``root``, all columns, rows in the file's order.
+    """The table ``file`` of the folder ``root``, all columns, rows in the file's order; ``id_column`` "" if not known.
 
     CSV columns are text; Parquet columns keep their types. Encodings: UTF-8 (with or without a byte order mark)
     and GB18030. Raises DataError for a missing, unreadable, truncated, malformed or empty file, an id column that
@@ -162,7 +162,7 @@ def _too_large(file: str) -> DataError:
 
 
 def _check_header(header: list[str], file: str, id_column: str) -> None:
-    if id_column not in header:
+    if id_column and id_column not in header:
         mend = nearest(id_column, header) or "Check `id` in federation.yaml, and that the first row names the columns."
         raise DataError(file, "the id column is missing", mend, column=id_column)
     if "" in header:

@@ -24,7 +24,7 @@ from typing import Any
 from fedprofile.data.contract import Column, Contract
 from fedprofile.data.contract_cells import Reading
 from fedprofile.data.reading import nearest
-from fedprofile.data.units import factor, known_unit, relatives
+from fedprofile.data.units import UNITS, factor, relatives
 from fedprofile.data.yaml_file import mapping, read_yaml, text
 from fedprofile.errors import DataError
 from fedprofile.types import canonical, digest
@@ -104,7 +104,7 @@ def _reading(column: Column, value: Any, file: str) -> Reading:
         if key != "from" and key not in keys:
             raise wrong(f"`{key}` does not go with type {column.type}", f"Possible: {', '.join(sorted(keys))}.")
     unit = "" if entry.get("unit") is None else text(entry["unit"], file, f"{column.name}.unit")
-    if unit and (not known_unit(unit) or not column.unit or factor(unit, column.unit) is None):
+    if unit and (unit not in UNITS or not column.unit or factor(unit, column.unit) is None):
         known = relatives(column.unit)
         what = f"no way from {unit!r} to {column.unit or 'a column without a unit'!r}"
         raise wrong(what, f"Units: {', '.join(known)}." if known else "Leave the unit out.")
@@ -114,7 +114,9 @@ def _reading(column: Column, value: Any, file: str) -> Reading:
     if not isinstance(entry.get("thousands", False), bool):
         raise wrong("`thousands` is neither true nor false", "Write true where numbers are written 1,234.5.")
     form = entry.get("date", "")
-    if form and (not isinstance(form, str) or not _FORM.fullmatch(form) or not all(p in form for p in ("%Y", "%m", "%d"))):
+    if form and (
+        not isinstance(form, str) or not _FORM.fullmatch(form) or not all(p in form for p in ("%Y", "%m", "%d"))
+    ):
         raise wrong("`date` is no form of a date", 'Write one such as "%d/%m/%Y" (%Y %m %d %H %M %S).')
     return Reading(
         text(entry["from"], file, f"{column.name}.from"),
@@ -143,5 +145,5 @@ def _texts(value: Any, wrong: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or any(isinstance(v, bool) or not isinstance(v, str | int | float) for v in value):
-        raise wrong("`missing` is not a list of texts", "Write [\"9\", \"unknown\"]; quote words such as no.")
+        raise wrong("`missing` is not a list of texts", 'Write ["9", "unknown"]; quote words such as no.')
     return tuple(str(v).strip() for v in value)

@@ -46,12 +46,8 @@ UNITS: dict[str, tuple[str, Fraction, tuple[str, ...]]] = {
 }
 
 
-def known_unit(unit: str) -> bool:
-    return unit in UNITS
-
-
 def factor(source: str, target: str) -> float | None:
-    """By what a number in ``source`` is multiplied to be one in ``target``; None where they measure different things."""
+    """What a number in ``source`` is multiplied with to be in ``target``; None where they measure different things."""
     (quantity, size, _), (wanted, base, _) = UNITS[source], UNITS[target]
     return float(size / base) if quantity == wanted else None
 

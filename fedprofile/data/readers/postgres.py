@@ -97,9 +97,7 @@ def _refuse_writer(db: Any, table: str) -> None:
         raise DataError(table, f"the role could do more than read ({'; '.join(powers)})", mend)
 
 
-def _read(
-    db: Any, source: PostgresSource, table: str, id_column: str, columns: Sequence[str] | None
-) -> pl.DataFrame:
+def _read(db: Any, source: PostgresSource, table: str, id_column: str, columns: Sequence[str] | None) -> pl.DataFrame:
     from psycopg import sql
 
     if source.what.query:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fedprofile.data.columns import texts
 from fedprofile.data.contract import Column
@@ -69,7 +69,8 @@ def read_cells(raw: pl.Series, column: Column, how: Reading, file: str, today: d
     else:
         values, reasons = _codes(raw, column, how, file)
     checked = pl.DataFrame({"value": values, "reason": reasons})
-    value, reason = pl.col("value"), pl.col("reason")
+    value: Any = pl.col("value")
+    reason: Any = pl.col("reason")
     if column.missing == 0:
         # The column must be filled: an empty cell is as wrong as an ill-written one.
         reason = pl.when(reason.is_null() & value.is_null()).then(pl.lit("missing")).otherwise(reason)
@@ -91,7 +92,7 @@ def _numbers(raw: pl.Series, column: Column, how: Reading, file: str) -> tuple[p
             reasons = pl.select(pl.when(lost).then(pl.lit("too_large")).otherwise(reasons)).to_series()
         values = raw.cast(pl.Float64).fill_nan(None)
     unknown = [float(u) for u in (*how.missing, *column.unknown) if _is_number(u)]
-    value = pl.when(~pl.col("v").is_in(unknown)).then(pl.col("v"))
+    value: Any = pl.when(~pl.col("v").is_in(unknown)).then(pl.col("v"))
     if how.unit and how.unit != column.unit:
         times = factor(how.unit, column.unit)
         assert times is not None  # the map was checked against the contract
@@ -102,7 +103,7 @@ def _numbers(raw: pl.Series, column: Column, how: Reading, file: str) -> tuple[p
     v, r = pl.col("v"), pl.col("r")
     # A long product such as 2540 * 0.01 may leave a range by its last digit: compare as written, to 12 digits.
     shown = v.round_sig_figs(12)
-    reason = pl.when(r.is_not_null()).then(r)
+    reason: Any = pl.when(r.is_not_null()).then(r)
     if column.type == "integer":
         reason = reason.when(shown != shown.floor()).then(pl.lit("not_whole"))
     if column.low is not None:
@@ -152,7 +153,7 @@ def _codes(raw: pl.Series, column: Column, how: Reading, file: str) -> tuple[pl.
     frame = pl.DataFrame({"t": texts(raw, file)}).with_columns(pl.when(~text.is_in(gone)).then(text).alias("t"))
     if how.codes:
         frame = frame.with_columns(text.replace_strict(dict(how.codes), default=text, return_dtype=pl.String))
-    reason = pl.when(text.str.len_chars() > MAX_CELL).then(pl.lit("too_long"))
+    reason: Any = pl.when(text.str.len_chars() > MAX_CELL).then(pl.lit("too_long"))
     if column.codes:
         reason = reason.when(~text.is_in(list(column.codes))).then(pl.lit("unknown_code"))
     else:
@@ -170,13 +171,13 @@ def _dates(raw: pl.Series, column: Column, how: Reading, file: str, today: date)
         gone = [*how.missing, *column.unknown]
         frame = pl.DataFrame({"t": raw}).with_columns(pl.when(~text.is_in(gone)).then(text).alias("t"))
         shape, form, length = (date_shape(how.date), how.date, None) if how.date else (_ISO, "%Y-%m-%d", 10)
-        parsed = pl.when(text.str.contains(shape)).then(text.str.slice(0, length))
+        parsed: Any = pl.when(text.str.contains(shape)).then(text.str.slice(0, length))
         # Through a date and time where the form has both; the day is what counts.
         parsed = parsed.str.to_datetime(form, strict=False) if "%H" in form else parsed.str.to_date(form, strict=False)
         frame = frame.with_columns(v=parsed.cast(pl.Date))
         late = pl.when(text.str.len_chars() > MAX_CELL).then(pl.lit("too_long"))
-        reason = late.when(text.is_not_null() & pl.col("v").is_null()).then(pl.lit("not_a_date"))
-        frame = frame.with_columns(reason.alias("r"))
+        refused = late.when(text.is_not_null() & pl.col("v").is_null()).then(pl.lit("not_a_date"))
+        frame = frame.with_columns(refused.alias("r"))
     elif raw.dtype in (pl.Date, pl.Datetime):
         if getattr(raw.dtype, "time_zone", None):
             raw = raw.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
@@ -184,7 +185,7 @@ def _dates(raw: pl.Series, column: Column, how: Reading, file: str, today: date)
     else:
         raise _wrong_type(raw, column, file)
     v, r = pl.col("v"), pl.col("r")
-    reason = pl.when(r.is_not_null()).then(r)
+    reason: Any = pl.when(r.is_not_null()).then(r)
     if column.low is not None:
         reason = reason.when(v < date.fromisoformat(str(column.low))).then(pl.lit("below_range"))
     if column.high is not None:

@@ -12,7 +12,7 @@ A part that the table gives no means to judge (no date column, too few rows) is 
 The figure reads as the share of the table that survives every doubt, if doubts strike independently.
 
 Copied records: a row counts as a copy if another row has equal values in every *fine* column (a number column with
-more than 50 distinct values), at least 5 of them known: people who share 3 are found in every survey, people who share 5 are not.
+more than 50 distinct values), at least 5 of them known: every survey has people who share 3, none has any who share 5.
 Digits: Myers (1940) as the sum over last digits of |share - 1/10| / 2 (0 even, 0.9 one digit only), over whole values
 from 10 on that are not at an end of the column's range, less what chance gives on n values (about 1.2 / sqrt(n)).
 """
@@ -20,6 +20,7 @@ from 10 on that are not at an end of the column's range, less what chance gives 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,7 +55,7 @@ def quality(examined: Examined, contract: Contract) -> dict[str, float | None]:
     return {"figure": round(math.prod(judged), 4)} | {k: None if v is None else round(v, 4) for k, v in parts.items()}
 
 
-def _clean(examined: Examined, about) -> float:  # type: ignore[no-untyped-def]
+def _clean(examined: Examined, about: Callable[[str], bool]) -> float:
     flags = examined.flagged([r for r in examined.reasons if about(r.code)])
     return 1 - float(flags.mean())
 

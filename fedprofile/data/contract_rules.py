@@ -87,8 +87,14 @@ def rule_expr(node: Node) -> pl.Expr:
     if node.op == "in":
         return args[0].is_in(list(node.value))
     if len(args) == 1:
-        one = {"not": lambda x: ~x, "-": lambda x: -x, "missing": pl.Expr.is_null, "known": pl.Expr.is_not_null}
-        return one[node.op](args[0])
+        one: dict[str, Any] = {
+            "not": lambda x: ~x,
+            "-": lambda x: -x,
+            "missing": pl.Expr.is_null,
+            "known": pl.Expr.is_not_null,
+        }
+        single: pl.Expr = one[node.op](args[0])
+        return single
     left, right = args
     if node.op == "/":
         return left / pl.when(right != 0).then(right)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,14 +14,11 @@ def replace_private(path: Path, data: bytes) -> None:
 
 
 def replace_private_by(path: Path, write: Callable[[Path], object]) -> None:
-    """``path`` holds what ``write`` puts into a new file, mode 0600 before the first byte."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    try:
-        write(new)
-        with open(new, "rb") as handle:
-            os.fsync(handle.fileno())
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    """``path`` holds what ``write`` put into a new file of that name; files that it wrote beside come along, first."""
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder:  # mode 0700
+        write(Path(folder) / path.name)
+        for new in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
+            new.chmod(0o600)
+            with open(new, "rb") as handle:
+                os.fsync(handle.fileno())
+            new.replace(path.parent / new.name)

@@ -15,7 +15,7 @@ uses a row for a run reads the snapshot, through a permit.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -38,6 +38,7 @@ from fedprofile.errors import DataError
 from fedprofile.node.files import replace_private, replace_private_by
 from fedprofile.node.snapshot import RECORD, TABLE, table_sha256
 from fedprofile.node.source import write_table
+from fedprofile.types import Table
 
 PROFILE, QUARANTINE = "profile.json", "quarantine.json"
 _DRAFT = "Draft one with `fedprofile node map --suggest`."
@@ -122,11 +123,17 @@ def look(home: Path, today: date | None = None) -> Intake:
     return Intake(contract, table_map, kind, examined, missing, figure, moved, stops, today)
 
 
-def freeze(home: Path, intake: Intake, accept_drift: bool = False) -> dict[str, Any]:
+def freeze(
+    home: Path,
+    intake: Intake,
+    accept_drift: bool = False,
+    write: Callable[[Table, Path], object] = write_table,
+) -> dict[str, Any]:
     """Make the judged table the snapshot of the home; the content of intake.json.
 
-    ``accept_drift`` says that the change of the table is known and meant. Raises DataError where a limit stops it:
-    nothing is written, and the last snapshot stays.
+    ``accept_drift`` says that the change of the table is known and meant; ``write`` stores the table (encrypted, say).
+    Raises DataError where a limit stops it: nothing is written, and the last snapshot stays. A crash half-way leaves
+    a snapshot that ``held_table`` refuses.
     """
     stops = [s for s in intake.stops if not (accept_drift and s.limit == "drift")]
     if stops:
@@ -137,7 +144,7 @@ def freeze(home: Path, intake: Intake, accept_drift: bool = False) -> dict[str, 
     table = intake.examined.table(intake.contract)
     # Row by row they passed; as a whole a column of ids may still be a mix of numbers and texts.
     check_ids(table.ids.tolist(), MAP, intake.map.id)
-    replace_private_by(home / TABLE, lambda new: write_table(table, new))
+    replace_private_by(home / TABLE, lambda new: write(table, new))
     kept = intake.examined.frame.filter(intake.examined.kept)
     profile = {"contract": intake.contract.root.hex(), "columns": to_json(histograms(kept, intake.contract))}
     replace_private(home / PROFILE, json.dumps(profile).encode())

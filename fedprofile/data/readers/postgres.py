@@ -102,7 +102,7 @@ def _read(db: Any, source: PostgresSource, table: str, id_column: str, columns: 
 
     if source.what.query:
         # In brackets, as a cursor's own query: the server takes no second statement there.
-        inner = sql.SQL("({}) AS source").format(sql.SQL(source.what.query))  # type: ignore[arg-type]
+        inner: Any = sql.SQL("({}) AS source").format(sql.SQL(source.what.query))
     else:
         inner = sql.Identifier(*source.what.table.split("."))
     probe = db.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(inner), prepare=True)

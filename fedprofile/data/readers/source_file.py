@@ -165,5 +165,5 @@ def _postgres(top: dict[str, Any], what: Selection, file: str) -> PostgresSource
     for key, value, top_value in (("port", port, 65535), ("timeout_s", seconds, 86400)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= top_value:
             raise DataError(file, f"`{key}` is not a whole number from 1 to {top_value}", "Correct it.")
-    names = (text(entry[k], file, f"postgres.{k}") for k in ("database", "user"))
-    return PostgresSource(host, port, *names, sslmode, what, seconds)
+    database, user = (text(entry[k], file, f"postgres.{k}") for k in ("database", "user"))
+    return PostgresSource(host, port, database, user, sslmode, what, seconds)

@@ -19,8 +19,11 @@ def parse_yaml(text: str, file: str) -> Any:
     import yaml
 
     try:
-        _refuse_doubled(yaml.compose(text, Loader=yaml.SafeLoader), file)
-        return yaml.safe_load(text)
+        # The safe loader in two steps, in C where it is there: the keys are looked at in between.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+        node = loader.get_single_node()
+        _refuse_doubled(node, file)
+        return None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         mark = getattr(e, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""

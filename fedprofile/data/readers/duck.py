@@ -37,7 +37,7 @@ def read_duckdb(source: DuckSource, id_column: str, columns: Sequence[str] | Non
             found = [d[0] for d in db.execute(f"SELECT * FROM {inner} AS source LIMIT 0").description or ()]  # noqa: S608
             missing_column(found, table, id_column, columns)
             names = ", ".join(_quoted(c, ()) for c in (columns or found))
-            frame = pl.from_arrow(db.execute(f"SELECT {names} FROM {inner} AS source").to_arrow_table())  # noqa: S608
+            frame = pl.from_arrow(db.sql(f"SELECT {names} FROM {inner} AS source").to_arrow_table())  # noqa: S608
     except duckdb.CatalogException:
         raise DataError(file, f"{table} is not there", "Correct `table` or `query` in source.yaml.") from None
     except duckdb.Error as e:

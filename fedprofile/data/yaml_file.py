@@ -19,8 +19,8 @@ def parse_yaml(text: str, file: str) -> Any:
     import yaml
 
     try:
-        # The safe loader in two steps, in C where it is there: the keys are looked at in between.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+        # In two steps, to look at the keys in between. Not the loader in C: deep brackets overflow its stack.
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         _refuse_doubled(node, file)
         return None if node is None else loader.construct_document(node)

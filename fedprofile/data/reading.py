@@ -12,7 +12,7 @@ import io
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fedprofile.errors import DataError
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 MISSING_TEXT = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
 FORMATS = (".csv", ".csv.gz", ".parquet")
+MAX_BYTES = 4 << 30
 
 
 def read_frame(root: Path, file: str, id_column: str) -> pl.DataFrame:
-    """The table ``file`` of the folder ``root``, all columns, rows in the file's order.
+    """The table ``file`` of the folder ``root``, all columns, rows in the file's order; ``id_column`` "" if not known.
 
     CSV columns are text; Parquet columns keep their types. Encodings: UTF-8 (with or without a byte order mark)
     and GB18030. Raises DataError for a missing, unreadable, truncated, malformed or empty file, an id column that
@@ -92,11 +93,16 @@ def _decompressed(data: bytes, file: str) -> bytes:
     if not file.endswith(".gz"):
         return data
     try:
-        return gzip.decompress(data)
+        # In one read with a bound: a few kilobytes can unpack to more than the machine has.
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+            unpacked = stream.read(MAX_BYTES + 1)
     except EOFError:
         raise DataError(file, "the gzip file is truncated", "Copy or export it again.") from None
     except (gzip.BadGzipFile, zlib.error):
         raise DataError(file, "the file is not gzip, or is damaged", "Copy or export it again.") from None
+    if len(unpacked) > MAX_BYTES:
+        raise _too_large(file)
+    return unpacked
 
 
 def _csv(data: bytes, file: str) -> pl.DataFrame:
@@ -122,6 +128,8 @@ def _csv(data: bytes, file: str) -> pl.DataFrame:
 
 def _short_rows(text: str, width: int) -> int:
     if '"' in text:
+        # The module's own limit on a cell is for the whole process, and lower than some exports need.
+        csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
         lengths = (len(row) for row in csv.reader(io.StringIO(text, newline="")) if row)
     else:
         lengths = (line.count(",") + 1 for line in text.split("\n") if line.strip())
@@ -129,16 +137,32 @@ def _short_rows(text: str, width: int) -> int:
 
 
 def _parquet(data: bytes, file: str) -> pl.DataFrame:
+    # By pyarrow: on damaged files polars panics, and a panic is no Exception that anybody would catch.
     import polars as pl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
-        return pl.read_parquet(io.BytesIO(data))
-    except (pl.exceptions.PolarsError, OSError):
+        with pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True) as stored:
+            groups = (stored.metadata.row_group(i) for i in range(stored.metadata.num_row_groups))
+            if sum(group.total_byte_size for group in groups) > MAX_BYTES:
+                raise _too_large(file)
+            table = stored.read()
+        table.validate(full=True)
+        # Names that are no UTF-8 raise here, where they can be caught.
+        table.column_names  # noqa: B018
+        return cast("pl.DataFrame", pl.from_arrow(table))
+    except (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError):
         raise DataError(file, "the file is not Parquet, or is damaged", "Copy or export it again.") from None
 
 
+def _too_large(file: str) -> DataError:
+    what = f"the table unpacks to more than {MAX_BYTES >> 30} GiB"
+    return DataError(file, what, "Export the columns that are needed, or check where the file comes from.")
+
+
 def _check_header(header: list[str], file: str, id_column: str) -> None:
-    if id_column not in header:
+    if id_column and id_column not in header:
         mend = nearest(id_column, header) or "Check `id` in federation.yaml, and that the first row names the columns."
         raise DataError(file, "the id column is missing", mend, column=id_column)
     if "" in header:

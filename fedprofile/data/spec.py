@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-from fedprofile.data.reading import decode, nearest, read_bytes
+from fedprofile.data.reading import nearest
+from fedprofile.data.yaml_file import mapping, read_yaml, text
 from fedprofile.errors import DataError
 from fedprofile.types import TaskKind
 
@@ -54,7 +55,7 @@ def read_spec(root: Path) -> Spec:
         raise DataError(str(root), "the folder is missing", "Make one with `fedprofile data init DIR`.")
     if not (root / FILE).exists():
         raise DataError(str(root / FILE), "the file is missing", "Make an example with `fedprofile data init DIR`.")
-    return parse_spec(_parse(decode(read_bytes(root / FILE, FILE), FILE)))
+    return parse_spec(read_yaml(root / FILE, FILE))
 
 
 def parse_spec(raw: Any) -> Spec:
@@ -84,48 +85,8 @@ def parse_spec(raw: Any) -> Spec:
     )
 
 
-def _parse(text: str) -> Any:
-    import yaml
-
-    try:
-        _refuse_doubled(yaml.compose(text, Loader=yaml.SafeLoader))
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
-        mark = getattr(e, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark is not None else ""
-        raise DataError(FILE, f"not valid YAML{where}", "Check indentation, colons and brackets.") from None
-
-
-def _refuse_doubled(node: Any) -> None:
-    # A YAML loader silently keeps the last of two equal keys: a party could vanish.
-    children = getattr(node, "value", None)
-    if not isinstance(children, list):
-        return
-    seen = set()
-    for child in children:
-        for part in child if isinstance(child, tuple) else (child,):
-            _refuse_doubled(part)
-        if isinstance(child, tuple):
-            key = str(child[0].value)
-            if key in seen:
-                raise DataError(
-                    FILE, f"the key {key!r} occurs twice (line {child[0].start_mark.line + 1})", "Keep one."
-                )
-            seen.add(key)
-
-
 def _mapping(value: Any, where: str, required: Collection[str], optional: Collection[str]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise DataError(FILE, f"{where} is not a mapping of keys to values", f"Keys: {', '.join(required)}.")
-    valid = [*required, *optional]
-    for key in value:
-        if key not in valid:
-            mend = nearest(str(key), valid) or f"Valid keys: {', '.join(valid)}."
-            raise DataError(FILE, f"unknown key {str(key)!r} in {where}", mend)
-    for key in required:
-        if value.get(key) is None:
-            raise DataError(FILE, f"{where} lacks the key {key!r}", f"Add `{key}:`.")
-    return value
+    return mapping(value, FILE, where, required, optional)
 
 
 def _named(value: Any, where: str) -> dict[str, Any]:
@@ -168,9 +129,7 @@ def _path(value: Any, where: str) -> str:
 
 
 def _text(value: Any, where: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise DataError(FILE, f"`{where}` is not a name", "Write one word; quote words such as yes, no and on.")
-    return str(value).strip()
+    return text(value, FILE, where)
 
 
 def _texts(value: Any, where: str) -> tuple[str, ...]:

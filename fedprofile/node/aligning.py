@@ -16,6 +16,7 @@ from fedprofile.governance.permits import permit_named
 from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
 from fedprofile.node.randomness import ByteSource, keystream_source
+from fedprofile.node.snapshot import held_table
 from fedprofile.node.source import read_ids
 from fedprofile.node.spine import read_simulated_spine, write_spine
 from fedprofile.privacy.sealing import seal, unseal
@@ -56,7 +57,7 @@ class Aligning:
 
     def ids(self) -> tuple[Positions, Ids]:
         """Positions (n,) in the table of the rows that may be aligned, and their ids (n,)."""
-        return read_ids(self.home.path / "table.parquet", permit_named(self.home.config.consent))
+        return read_ids(held_table(self.home), permit_named(self.home.config.consent))
 
     def write(self, to: str, type_: LetterType, size: int, body: bytes) -> bytes:
         """A signed letter, sealed to its receiver."""

@@ -19,6 +19,7 @@ from fedprofile.models.learner import LocalLearner
 from fedprofile.node.home import NodeHome
 from fedprofile.node.randomness import ByteSource, keystream_source
 from fedprofile.node.scoring import place, weigh
+from fedprofile.node.snapshot import held_table
 from fedprofile.node.source import read_permitted
 from fedprofile.node.spine import read_spine
 from fedprofile.node.training import LocalTraining
@@ -45,7 +46,7 @@ class NodeRun:
     def _rows(self) -> tuple[Table, Spine]:
         config = self.home.config
         return read_permitted(
-            self.home.path / "table.parquet",
+            held_table(self.home),
             frozenset(config.categorical),
             self.alignment,
             permit_named(config.consent),

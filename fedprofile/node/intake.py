@@ -1,0 +1,193 @@
+"""From a partner's own table to the frozen snapshot that runs read: source, map, contract, quarantine, limits.
+
+In the home, written by people: ``source.yaml`` (where the table lies), ``map.yaml`` (how it is written) and
+``contract.yaml`` (what the role agreed on). Written here, by ``freeze``::
+
+    table.parquet      the kept rows, sorted by id, dates left out
+    intake.json        counts, quality, drift, roots and the table's digest: nothing of a row
+    profile.json       histograms of the snapshot, for drift next time; holds values, stays here (0600)
+    quarantine.json    positions of quarantined rows by reason; stays here (0600)
+
+This is the one place where rows are read without a permit, on the partner's own machine, to judge the table. Whatever
+uses a row for a run reads the snapshot, through a permit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedprofile.data.contract import Contract
+from fedprofile.data.contract_check import Examined, examine, missing_shares, reason_counts
+from fedprofile.data.contract_drift import Drift, drift, from_json, histograms, to_json
+from fedprofile.data.contract_file import FILE as CONTRACT
+from fedprofile.data.contract_file import read_contract
+from fedprofile.data.contract_quality import quality
+from fedprofile.data.ids import check_ids
+from fedprofile.data.readers.source_file import FILE as SOURCE
+from fedprofile.data.readers.source_file import TableSource, read_raw, read_source, source_name
+from fedprofile.data.table_map import FILE as MAP
+from fedprofile.data.table_map import TableMap, read_map
+from fedprofile.errors import DataError
+from fedprofile.node.files import replace_private, replace_private_by
+from fedprofile.node.snapshot import RECORD, TABLE, table_sha256
+from fedprofile.node.source import write_table
+from fedprofile.types import Table
+
+PROFILE, QUARANTINE = "profile.json", "quarantine.json"
+_DRAFT = "Draft one with `fedprofile node map --suggest`."
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A limit of the contract that the table breaks: a run on it must not start."""
+
+    limit: str
+    column: str
+    value: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class Intake:
+    """A table as it was read and judged; nothing is written yet."""
+
+    contract: Contract
+    map: TableMap
+    source: str
+    examined: Examined = field(repr=False)
+    missing: Mapping[str, float]
+    quality: Mapping[str, float | None]
+    drift: Mapping[str, Drift]
+    stops: tuple[Stop, ...]
+    read_on: date
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts and rates only: what intake.json and ``node check --json`` show."""
+        kept = int(self.examined.kept.sum())
+        columns = {
+            c.name: {"type": c.type, "grade": c.grade, "class": c.sensitivity, "missing": _share(self.missing[c.name])}
+            for c in self.contract.columns
+        }
+        contract = {"role": self.contract.role, "version": self.contract.version, "root": self.contract.root.hex()}
+        return {
+            "format": 1,
+            "contract": contract,
+            "map": self.map.root.hex(),
+            "source": self.source,
+            "read_on": self.read_on.isoformat(),
+            "rows": {"read": len(self.examined), "kept": kept, "quarantined": len(self.examined) - kept},
+            "quarantine": reason_counts(self.examined),
+            "columns": columns,
+            "quality": dict(self.quality),
+            "drift": {name: {"psi": round(d.psi, 4), "noise": round(d.noise, 4)} for name, d in self.drift.items()},
+            "stops": [vars(s) for s in self.stops],
+        }
+
+
+def read_settings(home: Path) -> tuple[Contract, TableMap, TableSource]:
+    """The three files of a home; DataError says which one is missing or wrong."""
+    contract = home_contract(home)
+    for name, mend in ((SOURCE, "Write where the table lies: see partners/data.md."), (MAP, _DRAFT)):
+        if not (home / name).is_file():
+            raise DataError(name, "the file is missing", mend)
+    return contract, read_map(home / MAP, contract), read_source(home / SOURCE)
+
+
+def home_contract(home: Path) -> Contract:
+    """The contract of a home."""
+    if not (home / CONTRACT).is_file():
+        mend = "Copy the one of the role: partners/<role>/contract.yaml, or write one."
+        raise DataError(CONTRACT, "the file is missing", mend)
+    return read_contract(home / CONTRACT)
+
+
+def look(home: Path, today: date | None = None) -> Intake:
+    """Read and judge the table that a home names; writes nothing. Raises DataError where it cannot be read at all."""
+    contract, table_map, source = read_settings(home)
+    today = today or datetime.now(UTC).date()
+    name = source_name(source)
+    frame = read_raw(source, table_map.id, table_map.columns)
+    examined = examine(frame, contract, table_map.readings, table_map.id, name, today)
+    kept = examined.frame.filter(examined.kept)
+    missing, figure = missing_shares(examined), quality(examined, contract)
+    moved = drift(_last_profile(home, contract), kept)
+    stops = _stops(examined, contract, missing, figure, moved)
+    kind = type(source).__name__.removesuffix("Source").lower()
+    return Intake(contract, table_map, kind, examined, missing, figure, moved, stops, today)
+
+
+def freeze(
+    home: Path,
+    intake: Intake,
+    accept_drift: bool = False,
+    write: Callable[[Table, Path], object] = write_table,
+) -> dict[str, Any]:
+    """Make the judged table the snapshot of the home; the content of intake.json.
+
+    ``accept_drift`` says that the change of the table is known and meant; ``write`` stores the table (encrypted, say).
+    Raises DataError where a limit stops it: nothing is written, and the last snapshot stays. A crash half-way leaves
+    a snapshot that ``held_table`` refuses.
+    """
+    stops = [s for s in intake.stops if not (accept_drift and s.limit == "drift")]
+    if stops:
+        what = f"{len(stops)} limits of the contract stop it ({', '.join(sorted({s.limit for s in stops}))})"
+        raise DataError(
+            CONTRACT, what, "`fedprofile node check` shows them; mend the table, or agree on a new version."
+        )
+    table = intake.examined.table(intake.contract)
+    # Row by row they passed; as a whole a column of ids may still be a mix of numbers and texts.
+    check_ids(table.ids.tolist(), MAP, intake.map.id)
+    replace_private_by(home / TABLE, lambda new: write(table, new))
+    kept = intake.examined.frame.filter(intake.examined.kept)
+    profile = {"contract": intake.contract.root.hex(), "columns": to_json(histograms(kept, intake.contract))}
+    replace_private(home / PROFILE, json.dumps(profile).encode())
+    positions = {f"{r.code} {r.column}": np.flatnonzero(f).tolist() for r, f in intake.examined.reasons.items()}
+    replace_private(home / QUARANTINE, json.dumps(positions).encode())
+    held = {"sha256": table_sha256(home / TABLE), "categorical": list(intake.contract.categorical)}
+    record = {**intake.to_json(), "accepted_drift": accept_drift, "table": held}
+    replace_private(home / RECORD, json.dumps(record, indent=1).encode())
+    return record
+
+
+def _last_profile(home: Path, contract: Contract) -> Any:
+    """Histograms of the last snapshot; none where there is no snapshot, or it was made under another contract."""
+    try:
+        held = json.loads((home / PROFILE).read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        raise DataError(PROFILE, "the file is damaged", "Remove it: drift is then not judged once.") from None
+    return from_json(held["columns"]) if held["contract"] == contract.root.hex() else {}
+
+
+def _stops(
+    examined: Examined,
+    contract: Contract,
+    missing: Mapping[str, float],
+    figure: Mapping[str, float | None],
+    moved: Mapping[str, Drift],
+) -> tuple[Stop, ...]:
+    limits, kept = contract.limits, examined.kept
+    stops = []
+    if (share := 1 - float(kept.mean())) > limits.quarantined:
+        stops.append(Stop("quarantined", "", round(share, 4), limits.quarantined))
+    if (rows := int(kept.sum())) < limits.min_rows:
+        stops.append(Stop("min_rows", "", rows, limits.min_rows))
+    if (value := figure["figure"] or 0.0) < limits.quality:
+        stops.append(Stop("quality", "", value, limits.quality))
+    for column in contract.columns:
+        if kept.any() and missing[column.name] > column.missing:
+            stops.append(Stop("missing", column.name, round(missing[column.name], 4), column.missing))
+    stops += [Stop("drift", n, round(d.psi, 4), limits.drift) for n, d in moved.items() if d.over(limits.drift)]
+    return tuple(stops)
+
+
+def _share(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)

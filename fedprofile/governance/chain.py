@@ -166,7 +166,7 @@ class Chain:
             body = {"prev": head.hash.hex(), "record": record, "seq": head.seq + 1}
             mark = self._hash(body)
             signature = sign(mark) if len(out) == len(records) - 1 else b""
-            line = canonical(body | {"hash": mark.hex()} | ({"sig": signature.hex()} if signature else {})) + b"\n"
+            line = _encode(body, mark, signature)
             head = Head(head.seq + 1, mark, signature, head.end + len(line))
             out.append(line)
         return b"".join(out), head
@@ -177,8 +177,8 @@ class Chain:
             line = json.loads(raw)
             body = {"prev": line["prev"], "record": line["record"], "seq": line["seq"]}
             head = Head(seq, self._hash(body), bytes.fromhex(line.get("sig", "")), before.end + len(raw))
-            intact = canonical(line) + b"\n" == raw and line["hash"] == head.hash.hex()
-        except (ValueError, KeyError, TypeError, AttributeError):
+            intact = raw == _encode(body, head.hash, head.signature)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise self._broken(seq, "not a line of a chain") from None
         if not intact or line["seq"] != seq:
             raise self._broken(seq, "the line was changed")
@@ -199,6 +199,11 @@ class Chain:
 
     def _broken(self, line: int, what: str) -> DataError:
         return DataError(f"{self.path.name}, line {line}", what, "Restore the file from the backup; do not edit it.")
+
+
+def _encode(body: Record, mark: bytes, signature: bytes) -> bytes:
+    signed = {"sig": signature.hex()} if signature else {}
+    return canonical({**body, "hash": mark.hex(), **signed}) + b"\n"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -47,7 +47,7 @@ def test_another_key_or_another_name_does_not_verify(chain):
         list(Chain(chain.path, "other"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_a_flipped_byte_is_refused_with_its_line(tmp_path_factory, data):
     chain = chain_at(tmp_path_factory.mktemp("flip") / "log.jsonl")
@@ -81,7 +81,7 @@ def test_every_torn_tail_is_mended_and_never_read(chain):
     whole, pin = chain.path.read_bytes(), chain.path.with_suffix(".head").read_bytes()
     chain.append({"n": 2}, {"n": 3})
     longer = chain.path.read_bytes()
-    for cut in range(len(whole), len(longer)):
+    for cut in range(len(whole), len(longer), 7):
         chain.path.write_bytes(longer[:cut])
         chain.path.with_suffix(".head").write_bytes(pin)  # the crash came before the head was written
         assert [r["n"] for r in chain] == [1]

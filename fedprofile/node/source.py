@@ -72,31 +72,42 @@ def write_table(table: Table, path: Path, sealing: Sealing | None = None) -> Non
         _beside(path).unlink(missing_ok=True)
 
 
-def read_ids(path: Path, permit: Permit) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.str_]]:
-    """Positions (n,) and ids (n,) of the rows that ``permit`` allows to be aligned now; no other column is read."""
+def table_ids(path: Path) -> npt.NDArray[np.str_]:
+    """All ids (n,) of a stored table. Who may be used is for a permit to say; no other column is read."""
     import polars as pl
 
-    ids = np.array(pl.read_parquet(path, columns=[_ID])[_ID].to_list(), dtype=np.str_)
+    return np.array(pl.read_parquet(path, columns=[_ID])[_ID].to_list(), dtype=np.str_)
+
+
+def read_ids(path: Path, permit: Permit) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.str_]]:
+    """Positions (n,) and ids (n,) of the rows that ``permit`` allows to be aligned now; no other column is read."""
+    ids = table_ids(path)
     rows = np.flatnonzero(permit.allowed(ids, "alignment", now()))
     return rows, ids[rows]
 
 
 def read_permitted(
-    path: Path, categorical: frozenset[str], spine: Spine, permit: Permit, use: Use, vault: Vault | None = None
+    path: Path,
+    categorical: frozenset[str],
+    spine: Spine,
+    permit: Permit,
+    use: Use,
+    vault: Vault | None = None,
+    columns: tuple[str, ...] | None = None,
 ) -> tuple[Table, Spine]:
     """The spine's rows that ``permit`` allows for ``use`` now, in spine order, and the spine restricted to them.
 
-    Raises DataError where encrypted columns do not open with ``vault``.
+    ``columns`` are the only ones that are read, None for all. Raises DataError where encrypted columns do not open with ``vault``.
     """
     import polars as pl
 
-    frame = pl.read_parquet(path)
+    frame = pl.read_parquet(path, columns=None if columns is None else [_ID, *columns])
     ids = np.array(frame[_ID].to_list(), dtype=np.str_)
     allowed = permit.allowed(ids, use, now())[spine.rows]
     restricted = restrict(spine, allowed)
     opened = _open(path, frame, ids, restricted.rows, vault)
     frame, ids = frame[restricted.rows], ids[restricted.rows]
-    columns = {
+    values = {
         name: opened[name]
         if name in opened
         else np.array(frame[name].to_list(), dtype=object)
@@ -104,7 +115,7 @@ def read_permitted(
         else frame[name].fill_null(float("nan")).to_numpy().astype(np.float64)
         for name in frame.columns[1:]
     }
-    return Table(ids, columns, categorical), restricted
+    return Table(ids, values, categorical & set(values)), restricted
 
 
 def restrict(spine: Spine, kept: npt.NDArray[np.bool_]) -> Spine:
@@ -124,6 +135,7 @@ def _open(
     return {
         name: vault.open(SealedColumn.from_json(sealed), frame[name][rows].to_list(), rows, name, snapshot)
         for name, sealed in head["columns"].items()
+        if name in frame.columns
     }
 
 

@@ -19,7 +19,7 @@ from fedprofile.governance.permits import Use
 from fedprofile.governance.subjects import Subjects, pseudonyms
 from fedprofile.node.consent import ledger_of, trained_with, vault_of
 from fedprofile.node.home import NodeHome
-from fedprofile.node.source import read_permitted, table_ids
+from fedprofile.node.source import column_names, read_permitted, table_ids
 from fedprofile.types import Spine
 
 _TABLE = "table.parquet"
@@ -41,14 +41,12 @@ def open_in_the_clear(home: NodeHome, made: Request, approvals: Sequence[Approva
 
     Raises UsageError where ``break_glass.spend`` refuses, DataError for a customer or column that the table lacks.
     """
-    import polars as pl
-
     with home.lock():
         ledger, path = ledger_of(home), home.path / _TABLE
         rows = _rows_of(home, made.subjects, ledger.subject_key)
         if not len(rows):
             raise DataError(path.name, "the customer has no row here")
-        lacking = sorted(set(made.columns) - set(pl.read_parquet_schema(path)))
+        lacking = sorted(set(made.columns) - set(column_names(path)))
         if lacking:
             raise DataError(path.name, "no such column", "Make a new request.", column=lacking[0])
         break_glass.spend(ledger, made, approvals)

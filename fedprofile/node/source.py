@@ -72,6 +72,13 @@ def write_table(table: Table, path: Path, sealing: Sealing | None = None) -> Non
         _beside(path).unlink(missing_ok=True)
 
 
+def column_names(path: Path) -> list[str]:
+    """Of a stored table, without its ids."""
+    import polars as pl
+
+    return [name for name in pl.read_parquet_schema(path) if name != _ID]
+
+
 def table_ids(path: Path) -> npt.NDArray[np.str_]:
     """All ids (n,) of a stored table. Who may be used is for a permit to say; no other column is read."""
     import polars as pl
@@ -97,7 +104,8 @@ def read_permitted(
 ) -> tuple[Table, Spine]:
     """The spine's rows that ``permit`` allows for ``use`` now, in spine order, and the spine restricted to them.
 
-    ``columns`` are the only ones that are read, None for all. Raises DataError where encrypted columns do not open with ``vault``.
+    ``columns`` are the only ones that are read, None for all.
+    Raises DataError where encrypted columns do not open with ``vault``.
     """
     import polars as pl
 

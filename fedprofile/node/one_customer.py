@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fedprofile.errors import DataError
+from fedprofile.errors import DataError, UsageError
 from fedprofile.governance import break_glass
 from fedprofile.governance.break_glass import Approval, Request
 from fedprofile.governance.deletion import Run, certify
@@ -39,7 +39,8 @@ def deletion_certificate(home: NodeHome, subject: Subjects) -> dict[str, Any]:
 def open_in_the_clear(home: NodeHome, made: Request, approvals: Sequence[Approval]) -> dict[str, Any]:
     """The values of the request's columns, after the read has been recorded: column -> value, None where missing.
 
-    Raises UsageError where ``break_glass.spend`` refuses, DataError for a customer or column that the table lacks.
+    Raises UsageError where ``break_glass.spend`` refuses, which is recorded too; DataError for a customer or column
+    that the table lacks.
     """
     with home.lock():
         ledger, path = ledger_of(home), home.path / _TABLE
@@ -49,7 +50,11 @@ def open_in_the_clear(home: NodeHome, made: Request, approvals: Sequence[Approva
         lacking = sorted(set(made.columns) - set(column_names(path)))
         if lacking:
             raise DataError(path.name, "no such column", "Make a new request.", column=lacking[0])
-        break_glass.spend(ledger, made, approvals)
+        try:
+            break_glass.spend(ledger, made, approvals)
+        except UsageError:
+            ledger.note("break-glass-refused", request=made.hash.hex())
+            raise
         one = Spine(1, rows, np.zeros(1, np.int64), np.ones(1, np.bool_), bytes(32))
         permit = _OnlySubject(made.subjects, ledger.subject_key)
         categorical = frozenset(home.config.categorical)

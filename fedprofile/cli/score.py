@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedprofile.governance.permits import Permit
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -14,6 +18,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("input", type=Path, metavar="IN", help="CSV, CSV.gz or Parquet with the bank's columns")
     parser.add_argument("output", type=Path, metavar="OUT", help="CSV or Parquet to write")
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
+    parser.add_argument("--home", type=Path, help="the bank's home: score only whom its consent ledger allows")
+    parser.add_argument("--purpose", help="what for, as the ledger words it; needed with --home")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.set_defaults(run=score)
 
@@ -22,6 +28,20 @@ def score(args: argparse.Namespace) -> int:
     """Raises UsageError or DataError, before anything is written."""
     from fedprofile.registry.batch import score_file
 
-    done = score_file(args.bundle, args.input, args.output, force=args.force)
-    print(json.dumps(done) if args.json else f"{done['rows']} rows scored ({done['scores']}): {done['out']}")
+    done = score_file(args.bundle, args.input, args.output, force=args.force, permit=_permit(args))
+    withheld = f", {done['withheld']} withheld without consent" if "withheld" in done else ""
+    print(json.dumps(done) if args.json else f"{done['rows']} rows scored ({done['scores']}{withheld}): {done['out']}")
     return 0
+
+
+def _permit(args: argparse.Namespace) -> Permit | None:
+    from fedprofile.errors import UsageError
+
+    if (args.home is None) != (args.purpose is None):
+        raise UsageError("--home and --purpose come together", "Name both, or neither.")
+    if args.home is None:
+        return None
+    from fedprofile.node.consent import permit_of
+    from fedprofile.node.home import NodeHome
+
+    return permit_of(NodeHome(args.home), args.purpose)

@@ -32,7 +32,7 @@ REGISTERED: dict[str, tuple[str, tuple[str, ...]]] = {
 
 # The one value that is built so far, and why another is refused.
 ONLY: dict[str, tuple[str, str]] = {
-    "federation.consent": ("simulated", "consent ledgers are not built yet"),
+    "federation.consent": ("simulated", "a ledger belongs to a deployed node's home, which names it itself"),
     "privacy.mechanism": ("none", "differentially private updates are not built yet"),
 }
 

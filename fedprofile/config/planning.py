@@ -75,7 +75,8 @@ def why_not_recomputed(config: Config, facts: FederationFacts, policy: Policy) -
     if config.secure.profile == "resilient":
         return "secure=resilient: uploads carry self masks, which no node but the coordinator can take off the sum"
     if len(facts.nodes) > RECOMPUTING_NODES:
-        return f"{len(facts.nodes)} nodes would each get all uploads of a round; recomputing is for {RECOMPUTING_NODES} at most"
+        count = len(facts.nodes)
+        return f"{count} nodes would each get all uploads of a round; recomputing is for {RECOMPUTING_NODES} at most"
     roster, shared = _roles(config, facts, policy)
     learning = _learning(config, alone=not shared, many_rows=False)
     size = sum(math.prod(s) for s in shared_shapes(facts.tasks, learning).values())

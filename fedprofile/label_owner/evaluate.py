@@ -24,9 +24,13 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class OwnerData:
-    """The label owner's customers in spine order: n rows, split by hash; ``roles`` are the columns of ``known``."""
+    """The label owner's customers in spine order: n rows, split by hash; ``roles`` are the columns of ``known``.
+
+    ``slots`` (n,) are theirs in the spine: read once, so that a consent that ends meanwhile cannot shift them.
+    """
 
     table: Table = field(repr=False)
+    slots: npt.NDArray[np.int64] = field(repr=False)
     labels: Mapping[str, npt.NDArray[np.int64]] = field(repr=False)
     train: Mask = field(repr=False)
     valid: Mask = field(repr=False)
@@ -66,7 +70,7 @@ def owner_data(home: NodeHome, plan: RunPlan, roster: Roster) -> OwnerData:
         member = np.any([membership[p.id] for p in roster.members(role)], axis=0)[spine.slots]
         known[:, column] = member & enough
     valid = (bucket >= TRAIN_BELOW) & (bucket < VALID_BELOW)
-    return OwnerData(table, labels, bucket < TRAIN_BELOW, valid, bucket >= VALID_BELOW, roles, known)
+    return OwnerData(table, spine.slots, labels, bucket < TRAIN_BELOW, valid, bucket >= VALID_BELOW, roles, known)
 
 
 def read_sums(home: NodeHome, spine_slots: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -93,7 +97,7 @@ def fuse(
     ``fit`` may find the bank's own models where an earlier run kept them.
     """
     data = owner_data(home, plan, roster)
-    sums = read_sums(home, NodeRun(home, plan, roster).spine.slots)
+    sums = read_sums(home, data.slots)
     bank = fit(data.bank, plan.tasks, plan.seed)
     fused = fit_fusion(data.bank, bank, sums, data.known, plan.tasks, plan.seed, view_dropout, parts)
     candidates = bank.candidates(data.table)

@@ -13,6 +13,7 @@ from fedprofile.label_owner.aligning import OwnerAligning
 from fedprofile.label_owner.home import read_fold, read_labels, read_membership
 from fedprofile.label_owner.release import release_labels, restrict
 from fedprofile.messages import Envelope
+from fedprofile.node.consent import bind, remember_trained
 from fedprofile.node.home import NodeHome
 from fedprofile.node.party import SIGNED_RELEASE, Node, only_part
 from fedprofile.node.recompute import check_final
@@ -62,7 +63,10 @@ class LabelOwnerNode(Node):
     def _released(self, run: NodeRun) -> LabelRelease:
         rows = run.spine.rows
         labels = {name: values[rows] for name, values in read_labels(self.home, run.plan.tasks).items()}
-        train = split_bucket(run.table.ids, read_fold(self.home)) < TRAIN_BELOW
+        bucket, permitted = split_bucket(run.table.ids, read_fold(self.home)), run.permitted("label_release")
+        train = (bucket < TRAIN_BELOW) & permitted
+        bind(self.home, "release", 0, run.spine.slots[train])
+        remember_trained(self.home, run.plan, run.table.ids[(bucket < VALID_BELOW) & permitted])
         return release_labels(run.table.ids, labels, train, run.spine, run.plan, self.home.derive("labels"))
 
     def _open_scores(self, envelope: Envelope) -> Envelope:

@@ -12,7 +12,7 @@ from fedprofile.alignment.hashing import row_order
 from fedprofile.alignment.letters import Letter, LetterType, SpineFact
 from fedprofile.alignment.psi import Ids, Partner, Positions, read_views
 from fedprofile.alignment.suites import SUITES, Suite
-from fedprofile.governance.permits import permit_named
+from fedprofile.node.consent import permit_of
 from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
 from fedprofile.node.randomness import ByteSource, keystream_source
@@ -57,7 +57,7 @@ class Aligning:
 
     def ids(self) -> tuple[Positions, Ids]:
         """Positions (n,) in the table of the rows that may be aligned, and their ids (n,)."""
-        return read_ids(held_table(self.home), permit_named(self.home.config.consent))
+        return read_ids(held_table(self.home), permit_of(self.home, self.plan.purpose))
 
     def write(self, to: str, type_: LetterType, size: int, body: bytes) -> bytes:
         """A signed letter, sealed to its receiver."""

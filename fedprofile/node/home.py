@@ -7,6 +7,8 @@
     table.parquet        the private table (a simulated node; a deployed one reads its own source)
     spine.safetensors    own rows, slots, enough views, only where alignment is simulated
     journal.jsonl        what was sent and refused, written before it happens
+    consent.jsonl        the consent ledger, and its head in consent.head
+    trained/             with whom each run was trained, by pseudonym
     run/                 state of the current run, its alignment first, committed once a round
 """
 
@@ -38,7 +40,8 @@ class NodeConfig:
 
     ``secrets`` is "simulated" or "own"; ``keys`` is the folder of secret.key and journal.jsonl where it is not the
     home itself, so that keys and journal outlive a run. ``profile`` and ``align`` are this node's own choices: the
-    coordinator can neither switch masking off nor have ids compared in another way.
+    coordinator can neither switch masking off nor have ids compared in another way. ``consent`` is "simulated" or
+    "ledger"; a live consent has to cover all of ``data_classes``, what the table holds.
     """
 
     party: str
@@ -50,6 +53,7 @@ class NodeConfig:
     keys: str = ""
     profile: str = "strict"
     align: str = "psi"
+    data_classes: tuple[str, ...] = ()
 
 
 class NodeHome:
@@ -61,7 +65,8 @@ class NodeHome:
             raw = json.loads((self.path / "node.json").read_text())
         except FileNotFoundError:
             raise UsageError(f"{self.path} is no node home", "Create one, or check the path.") from None
-        self.config = NodeConfig(**{**raw, "categorical": tuple(raw["categorical"])})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        self.config = NodeConfig(**fields)
 
     @staticmethod
     def create(path: Path, config: NodeConfig, secret: bytes | None = None) -> NodeHome:
@@ -84,6 +89,10 @@ class NodeHome:
         root = (self.keys / _SECRET).read_bytes()
         message = b"".join(len(p).to_bytes(4, "big") + p for p in (purpose.encode(), *context))
         return hmac.digest(root, message, hashlib.sha256)
+
+    def write_key_file(self, path: Path, data: bytes) -> None:
+        """Atomically write a file that outlives runs, readable by this user only."""
+        _write_private(path, data)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -77,6 +77,7 @@ class Node:
                 handler = self.handlers.get(envelope.type)
                 if handler is None:
                     raise RemoteProtocolError("not_for_this_node", "this node does not answer such requests")
+                self._keep_permitted()
                 return handler(envelope).encode()
             except TrainingDiverged as error:
                 log.error("%s", error)
@@ -110,6 +111,13 @@ class Node:
                 raise RemoteProtocolError("no_plan", "a plan must be approved first")
             self._run = NodeRun(self.home, RunPlan.from_json(data), self.roster)
         return self._run
+
+    def _keep_permitted(self) -> None:
+        """Ask the permit before every message; where somebody's has ended, read the rows again without them."""
+        if self._run is not None and (left := self._run.narrow()):
+            held = self._run
+            self._run = NodeRun(held.home, held.plan, held.roster, held.permit)
+            self.journal.append({"event": "withdrawn", "plan": held.plan.hash.hex(), "customers": left})
 
     def _identify(self, _: Envelope) -> Envelope:
         return Envelope("identity", {"party": self.me})

@@ -14,6 +14,7 @@ from safetensors.numpy import load
 from fedprofile.crash import crash_at
 from fedprofile.errors import RemoteProtocolError
 from fedprofile.node import recompute
+from fedprofile.node.consent import bind
 from fedprofile.node.run import NodeRun
 from fedprofile.node.sums import Shapes, check_planned, encoder_tensors, shared_tensors
 from fedprofile.secagg.client import ClientSession
@@ -55,6 +56,7 @@ def _verified(run: NodeRun, session: ClientSession, part: bytes) -> Round:
 
 def _count(run: NodeRun, session: ClientSession, request: Round) -> tuple[bytes, ...]:
     check_planned(run, request)
+    _bind(run, request)
     counts = quantise(run.counts(), request.layout, run.dither("counts"))
     if run.plan.recompute:
         recompute.keep(run, session, {}, (request,))
@@ -81,6 +83,7 @@ def _train(
     models = _models(shared, encoder)
     if run.plan.recompute:
         recompute.check_models(run, t, models, relayed)
+    _bind(run, update)
     trained = run.training.round(t, shared, encoder, {kind: request.layout for kind, request in requests.items()})
     crash_at("training")
     if run.plan.recompute:
@@ -104,6 +107,7 @@ def _weigh(
     models = _models(shared, encoder)
     if run.plan.recompute:
         recompute.check_models(run, request.id.t, models, relayed)
+    _bind(run, request)
     gains = run.gains(shared, encoder)
     if run.plan.recompute:
         recompute.keep(run, session, models, (request,))
@@ -116,7 +120,13 @@ def _score(run: NodeRun, session: ClientSession, request: Round) -> tuple[bytes,
     numbers = all(isinstance(v, float) and np.isfinite(v) for v in means.values())
     if set(means) != {t.name for t in run.plan.tasks} or not numbers:
         raise RemoteProtocolError("bad_request", "the mean gains do not fit the plan's tasks")
+    bind(run.home, "score/", request.id.t, run.spine.slots[run.permitted("score")])
     return (session.contribute(request, run.scores(means)),)
+
+
+def _bind(run: NodeRun, request: Round) -> None:
+    """Reads the rows. Raises PolicyRefusal("consent_changed") for a retry that would repeat a gone customer's part."""
+    bind(run.home, f"{request.id.kind}/{request.id.scope}", request.id.t, run.spine.slots)
 
 
 def _models(shared: Weights, encoder: Weights) -> recompute.Models:

@@ -11,16 +11,17 @@ import numpy.typing as npt
 from fedprofile.aggregation import GAINS, SCORES, gain_layout, score_layout
 from fedprofile.alignment.hashing import cross_fit_fold, uniform
 from fedprofile.errors import RemoteProtocolError
-from fedprofile.governance.permits import permit_named
+from fedprofile.governance.permits import Permit, Use
 from fedprofile.models.features import FeatureMap, fit_features
 from fedprofile.models.grid import features_from_counts, grid_counts
 from fedprofile.models.layout import encoder_shapes, initial_weights, shared_shapes
 from fedprofile.models.learner import LocalLearner
+from fedprofile.node.consent import permit_of, remember_trained, vault_of, withdraw, withdrawn
 from fedprofile.node.home import NodeHome
 from fedprofile.node.randomness import ByteSource, keystream_source
 from fedprofile.node.scoring import place, weigh
 from fedprofile.node.snapshot import held_table
-from fedprofile.node.source import read_permitted
+from fedprofile.node.source import now, read_permitted, restrict
 from fedprofile.node.spine import read_spine
 from fedprofile.node.training import LocalTraining
 from fedprofile.privacy.randomised_response import flip_matrix
@@ -34,8 +35,9 @@ _RELEASE, _FEATURES, _SCORES = "release.bin", "features.json", "scores.safetenso
 class NodeRun:
     """Lazy parts: the table is read when the first stage needs it, through the permit."""
 
-    def __init__(self, home: NodeHome, plan: RunPlan, roster: Roster) -> None:
+    def __init__(self, home: NodeHome, plan: RunPlan, roster: Roster, permit: Permit | None = None) -> None:
         self.home, self.plan, self.roster = home, plan, roster
+        self._permit = permit
         self.me = home.config.party
         self.role = home.config.role
         self.shares_encoder = self.role in plan.schemas
@@ -44,14 +46,32 @@ class NodeRun:
     # -- the private side -------------------------------------------------------------------------
     @cached_property
     def _rows(self) -> tuple[Table, Spine]:
-        config = self.home.config
-        return read_permitted(
-            held_table(self.home),
-            frozenset(config.categorical),
-            self.alignment,
-            permit_named(config.consent),
-            "training",
-        )
+        file, categorical = held_table(self.home), frozenset(self.home.config.categorical)
+        remaining = restrict(self.alignment, ~np.isin(self.alignment.rows, withdrawn(self.home)))
+        table, spine = read_permitted(file, categorical, remaining, self.permit, "training", vault_of(self.home))
+        withdraw(self.home, np.setdiff1d(remaining.rows, spine.rows))
+        return table, spine
+
+    @property
+    def permit(self) -> Permit:
+        if self._permit is None:
+            self._permit = permit_of(self.home, self.plan.purpose)
+        return self._permit
+
+    def permitted(self, use: Use) -> npt.NDArray[np.bool_]:
+        """(m,) bool, by table row: whose permit covers a use of this run now."""
+        return self.permit.allowed(self.table.ids, use, now())
+
+    def narrow(self) -> int:
+        """How many customers' permits ended since their rows were read; those leave the run, and this object with them.
+
+        Nothing is read where no row was read yet.
+        """
+        if "_rows" not in self.__dict__:
+            return 0
+        gone = ~self.permitted("training") | np.isin(self.spine.rows, withdrawn(self.home))
+        withdraw(self.home, self.spine.rows[gone])
+        return int(gone.sum())
 
     @cached_property
     def alignment(self) -> Spine:
@@ -80,7 +100,7 @@ class NodeRun:
         release = LabelRelease.decode(data, self.plan.tasks)
         if release.eps != self.plan.label_eps:
             raise RemoteProtocolError("bad_release", "the release was not made at the plan's epsilon")
-        if not np.isin(release.slots, self.spine.slots).all():
+        if not np.isin(release.slots, self.alignment.slots).all():
             raise RemoteProtocolError("bad_release", "the release names customers outside this node's alignment")
         self.home.write(_RELEASE, data)
 
@@ -96,10 +116,11 @@ class NodeRun:
         row_of = np.full(self.alignment.size, -1, dtype=np.int64)
         row_of[self.spine.slots] = np.arange(len(self.spine.slots))
         rows = row_of[self._release.slots]
-        labels = {}
+        here = rows >= 0  # a released customer may have left since
+        rows, labels = rows[here], {}
         for name, values in self._release.labels.items():
             labels[name] = np.full(len(self.spine.slots), MISSING_LABEL, dtype=np.int64)
-            labels[name][rows] = values
+            labels[name][rows] = values[here]
         train = np.zeros(len(self.spine.slots), dtype=np.bool_)
         train[rows] = True
         return labels, train
@@ -135,8 +156,10 @@ class NodeRun:
     @cached_property
     def training(self) -> LocalTraining:
         gaps = self.home.config.profile == "resilient"
-        learner = self.learner(self.features)
-        return LocalTraining(self.home, self.plan.learning, self.plan.tasks, learner, self.dither, gaps)
+        learner, (_, train) = self.learner(self.features), self.released()
+        remember_trained(self.home, self.plan, self.table.ids[train])
+        terms = self.plan.learning, self.plan.tasks, learner, self.dither, self.spine.slots, gaps
+        return LocalTraining(self.home, *terms)
 
     def learner(self, features: FeatureMap) -> LocalLearner:
         """A fresh learner over this node's rows, at the weights that every member of the role starts from."""
@@ -164,7 +187,7 @@ class NodeRun:
         self.training.end(shared, encoder)
         log_odds, gains = self.judge_scores(self.training.learner)
         values = np.array([gains[t.name] for t in self.plan.tasks])
-        self.home.write_arrays(_SCORES, {"log_odds": log_odds, "gains": values})
+        self.home.write_arrays(_SCORES, {"log_odds": log_odds, "gains": values, "slots": self.spine.slots})
         return quantise({GAINS: values}, gain_layout(self.plan.tasks), self.dither("gains"))
 
     def judge_scores(self, learner: LocalLearner) -> tuple[npt.NDArray[np.float32], dict[str, float]]:
@@ -198,8 +221,9 @@ class NodeRun:
         if kept is None or means is None:
             raise RemoteProtocolError("no_scores", "scores were asked for before the gains")
         gains = {t.name: float(g) for t, g in zip(self.plan.tasks, kept["gains"], strict=True)}
-        weighed = weigh(kept["log_odds"], gains, json.loads(means), self.plan.tasks)
-        weighed[self._silent()] = 0
+        here = np.isin(kept["slots"], self.spine.slots)
+        weighed = weigh(kept["log_odds"][here], gains, json.loads(means), self.plan.tasks)
+        weighed[self._silent() | ~self.permitted("score")] = 0
         return place(weighed, self.spine)
 
     def _silent(self) -> npt.NDArray[np.bool_]:

@@ -28,6 +28,7 @@ Dither = Callable[[str], Callable[[int], bytes]]
 class LocalTraining:
     """``dither(purpose)`` gives the byte source of the stochastic rounding for one vector.
 
+    ``slots`` (m,) says whose the learner's rows are: customers may leave between two rounds, none ever joins.
     ``gaps``: rounds may be missed (the resilient profile); a round still never comes again.
     """
 
@@ -36,6 +37,7 @@ class LocalTraining:
     tasks: tuple[Task, ...]
     learner: LocalLearner
     dither: Dither
+    slots: npt.NDArray[np.int64]
     gaps: bool = False
     t: int = 0
     _stamp: tuple[int, int] | None = None
@@ -48,7 +50,10 @@ class LocalTraining:
             return
         arrays = self.home.read_arrays(_STATE) or {}
         self.t = int(arrays["t"][0])
-        self.learner.restore({k[2:]: v for k, v in arrays.items() if k.startswith("l/")})
+        state = {k[2:]: v for k, v in arrays.items() if k.startswith("l/")}
+        if arrays and not np.array_equal(arrays["slots"], self.slots):
+            state |= _without_gone(state, arrays["slots"], self.slots)
+        self.learner.restore(state)
         self._pending = _unpack(arrays)
         self._stamp = stamp
 
@@ -113,9 +118,17 @@ class LocalTraining:
         arrays: Arrays = {f"l/{k}": v for k, v in self.learner.state().items()}
         for kind, quantised in pending.items():
             arrays |= {f"p/{kind}/{name}": v for name, v in quantised.values.items()}
-        arrays["t"] = np.array([t])
+        arrays |= {"t": np.array([t]), "slots": self.slots}
         self.home.write_arrays(_STATE, arrays)
         self.t, self._pending, self._stamp = t, pending, _stamp(self.home)
+
+
+def _without_gone(state: Arrays, before: npt.NDArray[np.int64], now: npt.NDArray[np.int64]) -> Arrays:
+    """What is left of each pass over the rows, by the positions of those who are still there."""
+    position = np.full(len(before), -1, dtype=np.int64)
+    position[np.isin(before, now)] = np.arange(len(now))
+    moved = {k: position[v] for k, v in state.items() if k.startswith("queue/")}
+    return {k: v[v >= 0].astype(np.int32) for k, v in moved.items()}
 
 
 def _stamp(home: NodeHome) -> tuple[int, int] | None:

@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import polars as pl
 
+    from fedprofile.governance.permits import Permit
     from fedprofile.registry.bundle import Bundle
 
 OUTPUTS = (".csv", ".parquet")
 
 
-def score_file(bundle: Path, source: Path, output: Path, *, force: bool = False) -> dict[str, Any]:
+def score_file(
+    bundle: Path, source: Path, output: Path, *, force: bool = False, permit: Permit | None = None
+) -> dict[str, Any]:
     """Write ``output``: the id column where ``source`` has it, ``<task>.p<k>`` or ``<task>.p``, and ``<task>``.
 
-    Returns rows, out, tasks, and scores: "fused" where ``source`` holds the partners' summed scores, else "bank alone".
+    With ``permit`` only customers whom it allows are in it (``registry.consented``).
+    Returns rows, out, tasks, and scores: "fused" where ``source`` holds the partners' summed scores, else "bank alone";
+    with ``permit`` also how many rows were withheld.
     Raises UsageError or DataError, before anything is written.
     """
     _check_paths(source, output, force=force)
@@ -33,13 +38,20 @@ def score_file(bundle: Path, source: Path, output: Path, *, force: bool = False)
     # The last digits of a score must not depend on how many cores there are.
     torch.set_num_threads(1)
     opened = open_bundle(bundle)
-    frame = _read(source, opened)
+    frame = everybody = _read(source, opened)
+    if permit is not None:
+        from fedprofile.registry.consented import permitted_rows
+
+        frame = permitted_rows(everybody, opened, permit, source.name)
+        if not len(frame):
+            raise DataError(source.name, "nobody in it may be scored", "Look at `fedprofile consent show`.")
     views = set(opened.view_columns) & set(frame.columns)
     probabilities = opened.score_columns(_columns(frame, opened, source.name))
     result = _result(frame, opened, probabilities)
     _write(result, output)
     summary = {"rows": len(result), "out": str(output), "tasks": [t.name for t in opened.tasks]}
-    return summary | {"scores": "fused" if views else "bank alone"}
+    summary |= {"scores": "fused" if views else "bank alone"}
+    return summary if permit is None else summary | {"withheld": len(everybody) - len(frame)}
 
 
 def _check_paths(source: Path, output: Path, *, force: bool) -> None:

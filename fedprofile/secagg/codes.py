@@ -127,6 +127,7 @@ BEYOND: dict[str, str] = {
     "no_spine": "Align first.",
     "bad_spine": "The label owner's signature says who made the spine; nobody else's counts.",
     "spine_changed": "A run has one spine; start a new run.",
+    "consent_changed": "A customer's permit ended between two attempts: start a new run, without them.",
     # recomputed sums
     "not_recomputed": "Ask who runs the coordinator: it sent something else than what the nodes summed.",
 }

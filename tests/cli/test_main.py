@@ -39,14 +39,19 @@ def test_help_answers_within_half_a_second():
     assert min(seconds() for _ in range(3)) < 0.5
 
 
+def leaves(parser):
+    if not parser._subparsers:
+        return [parser]
+    return [leaf for inner in parser._subparsers._group_actions[0].choices.values() for leaf in leaves(inner)]
+
+
 def test_every_verb_has_help_with_an_example_and_a_handler(capsys):
     verbs = front._parser()._subparsers._group_actions[0].choices
-    assert list(verbs) == ["train", "score", "data", "doctor", "ui"]
+    assert list(verbs) == ["train", "score", "data", "consent", "doctor", "ui"]
     for verb, parser in verbs.items():
         assert front.main([verb, "--help"]) == 0
         assert f"fedprofile {verb}" in capsys.readouterr().out
-        leaves = parser._subparsers._group_actions[0].choices.values() if parser._subparsers else [parser]
-        assert all(callable(leaf.get_default("run")) for leaf in leaves), verb
+        assert all(callable(leaf.get_default("run")) for leaf in leaves(parser)), verb
 
 
 def test_version(capsys):

@@ -16,9 +16,11 @@ DONE = {"rows": 6, "out": "out.csv", "tasks": ["tier"], "scores": "fused"}
 @pytest.mark.parametrize("words", [[], ["--json"], ["--force"]])
 def test_the_summary_is_a_line_or_json(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     asked = []
-    monkeypatch.setattr(batch, "score_file", lambda *files, force: asked.append((*files, force)) or DONE)
+    monkeypatch.setattr(
+        batch, "score_file", lambda *files, force, permit: asked.append((*files, force, permit)) or DONE
+    )
     assert main(["score", "bundle", "in.csv", "out.csv", *words]) == 0
-    assert asked == [(Path("bundle"), Path("in.csv"), Path("out.csv"), "--force" in words)]
+    assert asked == [(Path("bundle"), Path("in.csv"), Path("out.csv"), "--force" in words, None)]
     out = capsys.readouterr().out
     if "--json" in words:
         assert json.loads(out) == DONE
@@ -31,3 +33,19 @@ def test_a_mistake_is_one_line_and_2(tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().err.splitlines() == [
         "error: IN 'in.csv' is missing. Give a CSV, CSV.gz or Parquet file."
     ]
+
+
+def test_a_home_comes_with_a_purpose(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedprofile.governance.permits import LedgerPermit
+    from fedprofile.node.home import NodeConfig, NodeHome
+
+    NodeHome.create(tmp_path / "home", NodeConfig("bank", "bank", "bank", "own", "ledger"))
+    words = ["score", "bundle", "in.csv", "out.csv", "--home", str(tmp_path / "home")]
+    assert main(words) == 2
+    assert "--home and --purpose come together" in capsys.readouterr().err
+    asked = []
+    monkeypatch.setattr(batch, "score_file", lambda *_, force, permit: asked.append(permit) or DONE | {"withheld": 2})
+    assert main([*words, "--purpose", "tiering"]) == 0
+    assert isinstance(asked[0], LedgerPermit)
+    assert (asked[0].wanted.purpose, asked[0].wanted.holder, asked[0].wanted.recipient) == ("tiering", "bank", "bank")
+    assert "2 withheld without consent" in capsys.readouterr().out

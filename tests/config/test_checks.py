@@ -70,7 +70,7 @@ def test_a_range_takes_its_closed_ends_and_refuses_beyond(key):
         ({"model__head": "softmax"}, "model.head", "continuation_ratio"),
         ({"align__mode": "pis"}, "align.mode", "'psi'"),
         ({"privacy__mechanism": "dp"}, "privacy.mechanism", "not built yet"),
-        ({"federation__consent": "ledger"}, "federation.consent", "not built yet"),
+        ({"federation__consent": "ledger"}, "federation.consent", "deployed node"),
         ({"federation__secrets": "simulatd"}, "federation.secrets", "directory"),
         ({"federation__secrets": "simulated:x"}, "federation.secrets", "simulated:N"),
         ({"fusion__parts": []}, "fusion.parts", "at least one"),

@@ -1,10 +1,12 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
+from fedprofile.errors import DataError
+from fedprofile.governance.envelope import Vault
 from fedprofile.governance.permits import SimulatedPermit
-from fedprofile.node.source import read_ids, read_permitted, write_table
+from fedprofile.node.source import Sealing, read_ids, read_permitted, write_table
 from fedprofile.types import Spine, Table
 
 TABLE = Table(
@@ -67,3 +69,64 @@ def test_nobodys_permit_gives_an_empty_table(path):
     table, spine = read_permitted(path, frozenset({"c"}), SPINE, Only(()), "score")
     assert len(table) == len(spine.rows) == 0
     assert table.schema == TABLE.schema
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    sealing = Sealing(Vault("tax", b"\7" * 32), {"x": "C3", "c": "C3"})
+    write_table(TABLE, tmp_path / "sealed.parquet", sealing)
+    return tmp_path / "sealed.parquet", sealing.vault
+
+
+def test_sensitive_columns_lie_encrypted_and_open_through_the_permit(sealed):
+    import polars as pl
+
+    path, vault = sealed
+    assert pl.read_parquet(path).schema == {"__id__": pl.Utf8, "x": pl.Binary, "c": pl.Binary, "__y": pl.Float64}
+    table, spine = read_permitted(path, frozenset({"c"}), SPINE, Only(("a", "b")), "training", vault)
+    assert table.ids.tolist() == ["a", "b"]
+    assert np.array_equal(table.columns["x"], [1.0, np.nan], equal_nan=True)
+    assert table.columns["c"].tolist() == ["u", None]
+    assert table.columns["__y"].tolist() == [0, 1]
+    assert table.schema == TABLE.schema
+    assert spine.slots.tolist() == [4, 8]
+
+
+def test_a_cell_without_permit_is_not_even_opened(sealed, monkeypatch):
+    path, vault = sealed
+    opened = []
+    original = Vault.open
+
+    def watch(self, column, cells, rows, *rest):
+        opened.append(rows.tolist())
+        return original(self, column, cells, rows, *rest)
+
+    monkeypatch.setattr(Vault, "open", watch)
+    read_permitted(path, frozenset({"c"}), SPINE, Only(("b", "d")), "training", vault)
+    assert opened == [[3, 1], [3, 1]]
+
+
+def test_encrypted_columns_need_their_home(sealed):
+    path, vault = sealed
+    with pytest.raises(DataError, match="encrypted columns"):
+        read_permitted(path, frozenset({"c"}), SPINE, SimulatedPermit(), "training")
+    with pytest.raises(DataError, match="does not open"):
+        read_permitted(path, frozenset({"c"}), SPINE, SimulatedPermit(), "training", replace(vault, kek=bytes(32)))
+
+
+def test_a_cell_belongs_to_its_customer(sealed):
+    import polars as pl
+
+    path, vault = sealed
+    frame = pl.read_parquet(path)
+    frame.with_columns(frame["__id__"].reverse()).write_parquet(path)
+    with pytest.raises(DataError, match="does not open"):
+        read_permitted(path, frozenset({"c"}), SPINE, SimulatedPermit(), "training", vault)
+
+
+def test_a_table_that_is_stored_plain_again_leaves_no_keys_behind(sealed):
+    path, _ = sealed
+    write_table(TABLE, path)
+    assert not path.with_suffix(".sealed.json").exists()
+    with pytest.raises(DataError, match="column 'nope'"):
+        write_table(TABLE, path, Sealing(Vault("tax", bytes(32)), {"nope": "C3"}))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 import fedprofile
 from fedprofile.errors import DataError, UsageError
@@ -76,6 +77,40 @@ def test_summed_scores_are_used_where_they_are_given(bundle: Path, tmp_path: Pat
     views = {c: [1.0] * 6 for c in open_bundle(bundle).view_columns}
     _write(_frame().with_columns(**{c: pl.Series(v) for c, v in views.items()}), tmp_path / "in.csv")
     assert score_file(bundle, tmp_path / "in.csv", tmp_path / "out.csv")["scores"] == "fused"
+
+
+class _Some:
+    """Consent of some customers by use."""
+
+    def __init__(self, **uses: list[str]) -> None:
+        self.uses = uses
+
+    def allowed(self, subjects: np.ndarray, use: str, at: object) -> np.ndarray:
+        return np.isin(subjects, self.uses[use])
+
+
+def test_only_whom_the_permit_allows_is_scored_and_with_partners_only_whom_it_allows_that(
+    bundle: Path, tmp_path: Path
+) -> None:
+    source, views = tmp_path / "in.csv", open_bundle(bundle).view_columns
+    _write(_frame().with_columns(**{c: pl.lit(1.0) for c in views}), source)
+    score_file(bundle, source, tmp_path / "all.csv")
+    permit = _Some(own=["K0", "K2", "K5"], score=["K2", "K4"])
+    done = score_file(bundle, source, tmp_path / "out.csv", permit=permit)
+    assert (done["rows"], done["withheld"], done["scores"]) == (3, 3, "fused")
+    found, fused = pl.read_csv(tmp_path / "out.csv"), pl.read_csv(tmp_path / "all.csv")
+    _write(_frame(), source)
+    score_file(bundle, source, tmp_path / "alone.csv")
+    alone = pl.read_csv(tmp_path / "alone.csv")
+    assert found["customer"].to_list() == ["k0", "k2", "k5"]
+    assert_frame_equal(found, pl.concat([alone[0], fused[2], alone[5]]), abs_tol=1e-9)
+    assert (fused["tier.p0"] != alone["tier.p0"]).any()
+    with pytest.raises(DataError, match="nobody in it may be scored"):
+        score_file(bundle, source, tmp_path / "none.csv", permit=_Some(own=[], score=[]))
+    _write(_frame().drop("customer"), source)
+    with pytest.raises(DataError, match=r"column 'customer': ids are missing"):
+        score_file(bundle, source, tmp_path / "none.csv", permit=permit)
+    assert not (tmp_path / "none.csv").exists()
 
 
 def test_mistakes_are_named_and_leave_nothing(bundle: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ DOWNWARD = (
 UPWARD = {
     "identity": 0,
     "approval": 1,
+    "pending": 0,
     "key-ad": 1,
     "key-open": 1,
     "ready": 0,
@@ -64,6 +65,9 @@ UPWARD = {
 
 REPLY_BODY = {"identity": {"party"}, "approval": {"plan"}, "spine": {"size", "hash"}}
 """Reply type -> keys of its body; the bodies of all others but "error" are empty."""
+
+PENDING = "pending"
+"""Instead of an approval: people have to look at the plan first. Its body is empty."""
 
 REPLY_TO = {
     "identify": "identity",

@@ -56,7 +56,11 @@ class World:
         return Envelope.decode(self.node(party).handle(Envelope(type_, body or {}, parts).encode()))
 
     def plan_body(self, plan: Any = None) -> dict[str, str]:
-        return {"plan": (plan or self.job.plan).to_json().decode(), "profile": self.job.profile}
+        return {
+            "plan": (plan or self.job.plan).to_json().decode(),
+            "profile": self.job.profile,
+            "roster": self.job.roster.to_json(),
+        }
 
     def exchange(self, watch: Any = None) -> Any:
         """A coordinator; made again after a crash it reads the same checkpoint."""

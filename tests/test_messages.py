@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprofile.errors import LocalProtocolError, RemoteProtocolError
-from fedprofile.messages import DOWNWARD, MAGIC, MAX_BODY, MAX_PARTS, REPLY_TO, UPWARD, Envelope
+from fedprofile.messages import DOWNWARD, MAGIC, MAX_BODY, MAX_PARTS, PENDING, REPLY_TO, UPWARD, Envelope
 
 VALUES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 BODIES = st.dictionaries(st.text(max_size=6), VALUES | st.text(max_size=6), max_size=4)
@@ -100,7 +100,7 @@ def test_no_message_holds_more_than_the_greatest_number_of_parts():
 
 def test_every_request_has_a_reply_and_no_type_goes_both_ways():
     assert set(REPLY_TO) == set(DOWNWARD)
-    assert set(REPLY_TO.values()) | {"error"} == set(UPWARD)
+    assert set(REPLY_TO.values()) | {"error", PENDING} == set(UPWARD)
     assert not set(DOWNWARD) & set(UPWARD)
 
 

@@ -32,7 +32,7 @@ from fedprofile.coordinator.talk import Conversation, Talk
 from fedprofile.coordinator.wire import Wire
 from fedprofile.crash import crash_at
 from fedprofile.errors import NodeFailed, RemoteProtocolError
-from fedprofile.messages import Envelope
+from fedprofile.messages import PENDING, Envelope
 from fedprofile.models.features import FeatureMap
 from fedprofile.models.grid import features_from_counts
 from fedprofile.models.layout import first_encoder, first_shared, shared_shapes
@@ -48,10 +48,14 @@ Exchange = Generator[dict[str, bytes], dict[str, bytes], "Outcome"]
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told about progress; both callbacks see sums only."""
+    """Who is told about progress; callbacks see sums only.
+
+    ``pending`` is told who has not approved the plan yet, and returns when it is time to ask again; None: no waiting.
+    """
 
     progress: Callable[[Progress], None] = lambda _: None
     round: Callable[[int, dict[str, float]], None] = lambda _t, _values: None
+    pending: Callable[[tuple[str, ...]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,19 +140,29 @@ class _Run:
         self.store.save(self.state)
 
     # -- stages ----------------------------------------------------------------------------------
-    def approve(self) -> Talk:
+    def approve(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
         self.watch.progress(Progress("approve"))
         body = {
             "plan": self.plan.to_json().decode(),
             "profile": self.job.profile,
+            "roster": self.roster.to_json(),
         }
-        approvals = yield from self.ask_all(Envelope("plan", body))
-        for party, reply in approvals.items():
-            try:
-                verify(self.roster.party(party).sign_pk, "approval", self.plan.hash, reply.parts[0])
-            except RemoteProtocolError:
-                raise NodeFailed(party, "bad_approval") from None
-        return approvals
+        waiting = self.everyone
+        while waiting:
+            replies = yield from self.ask(dict.fromkeys(waiting, Envelope("plan", body)))
+            waiting = tuple(p for p, reply in replies.items() if reply.type == PENDING)
+            for party in replies.keys() - set(waiting):
+                self._check_approval(party, replies[party])
+            if waiting and self.watch.pending is None:
+                raise NodeFailed(waiting[0], PENDING)
+            if waiting and self.watch.pending is not None:
+                self.watch.pending(waiting)
+
+    def _check_approval(self, party: str, reply: Envelope) -> None:
+        try:
+            verify(self.roster.party(party).sign_pk, "approval", self.plan.hash, reply.parts[0])
+        except RemoteProtocolError:
+            raise NodeFailed(party, "bad_approval") from None
 
     def agree_keys(self) -> Talk:
         self.watch.progress(Progress("keys"))

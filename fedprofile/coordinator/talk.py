@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from fedprofile.coordinator.wire import Wire
 from fedprofile.errors import NodeFailed, RemoteProtocolError, TrainingDiverged
-from fedprofile.messages import REPLY_BODY, REPLY_TO, UPWARD, Envelope
+from fedprofile.messages import PENDING, REPLY_BODY, REPLY_TO, UPWARD, Envelope
 from fedprofile.secagg.setup_messages import Complaint
 from fedprofile.secagg.wire import claims
 from fedprofile.types import Roster
@@ -54,6 +54,8 @@ class Conversation:
         self.wire.received(reply.type, len(answer))
         if reply.type == "error":
             raise self._failure(party, reply, request.type, sent)
+        if reply == Envelope(PENDING) and request.type == "plan":
+            return reply
         due = (REPLY_TO[request.type], REPLY_BODY.get(reply.type, set()), self._parts_due(request))
         if (reply.type, set(reply.body), len(reply.parts)) != due:
             raise NodeFailed(party, "wrong_reply")

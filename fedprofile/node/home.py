@@ -21,7 +21,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class NodeConfig:
     ``secrets`` is "simulated" or "own"; ``keys`` is the folder of secret.key and journal.jsonl where it is not the
     home itself, so that keys and journal outlive a run. ``profile`` and ``align`` are this node's own choices: the
     coordinator can neither switch masking off nor have ids compared in another way. ``consent`` is "simulated" or
-    "ledger"; a live consent has to cover all of ``data_classes``, what the table holds.
+    "ledger"; a live consent has to cover all of ``data_classes``, what the table holds. ``approve``: "auto", or "ask"
+    where people have to approve each run's plan.
     """
 
     party: str
@@ -54,6 +55,7 @@ class NodeConfig:
     profile: str = "strict"
     align: str = "psi"
     data_classes: tuple[str, ...] = ()
+    approve: str = "auto"
 
 
 class NodeHome:
@@ -67,6 +69,13 @@ class NodeHome:
             raise UsageError(f"{self.path} is no node home", "Create one, or check the path.") from None
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
         self.config = NodeConfig(**fields)
+
+    def configure(self, **changes: Any) -> None:
+        """Change public facts, in node.json as well."""
+        self.config = replace(self.config, **changes)
+        temporary = self.path / "node.json.new"
+        temporary.write_text(json.dumps(asdict(self.config), indent=1))
+        temporary.replace(self.path / "node.json")
 
     @staticmethod
     def create(path: Path, config: NodeConfig, secret: bytes | None = None) -> NodeHome:

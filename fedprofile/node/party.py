@@ -6,6 +6,7 @@ import hashlib
 import logging
 import traceback
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from fedprofile.alignment.letters import SpineFact
@@ -20,18 +21,21 @@ from fedprofile.errors import (
 )
 from fedprofile.messages import Envelope
 from fedprofile.node.aligning import Aligning, PartnerAligning
+from fedprofile.node.approvals import check_approved
 from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
-from fedprofile.node.policy import check_plan, read_policy, read_roster
+from fedprofile.node.membership import pin, pinned_roster, signed_invitation
+from fedprofile.node.policy import check_plan, read_common, read_policy
 from fedprofile.node.recompute import check_counts
 from fedprofile.node.rounds import answer_round, tensors
 from fedprofile.node.run import NodeRun
 from fedprofile.node.session import SessionKeeper
 from fedprofile.privacy.sealing import unseal
 from fedprofile.secagg.identity import Identity, verify
+from fedprofile.secagg.policy import stricter
 from fedprofile.secagg.setup_messages import Complaint
 from fedprofile.secagg.wire import ZERO_HASH
-from fedprofile.types import RunPlan
+from fedprofile.types import Roster, RunPlan
 
 log = logging.getLogger(__name__)
 A = TypeVar("A", bound=Aligning)
@@ -46,12 +50,9 @@ class Node:
     def __init__(self, home: NodeHome) -> None:
         self.home = home
         self.me = home.config.party
-        self.roster = read_roster(home)
-        self.policy = read_policy(home)
         self.journal = Journal(home.keys / "journal.jsonl")
         self.identity = Identity.from_seed(home.derive("identity"))
-        self.keeper = SessionKeeper(home, self.identity, self.roster, self.policy, self.journal)
-        self._run: NodeRun | None = None
+        self._take_roster()
         self.handlers: dict[str, Callable[[Envelope], Envelope]] = {
             "identify": self._identify,
             "plan": self._approve,
@@ -68,6 +69,14 @@ class Node:
             "open": self._open,
             "finish": self._finish,
         }
+
+    def _take_roster(self) -> None:
+        """The pinned roster and the limits that hold in it; before there is one, what this node has signed."""
+        self.roster = pinned_roster(self.home) or signed_invitation(self.home).roster
+        own, common = read_policy(self.home), read_common(self.home)
+        self.policy = stricter(own, common)
+        self.keeper = SessionKeeper(self.home, self.identity, self.roster, own, common, self.journal)
+        self._run: NodeRun | None = None
 
     def handle(self, request: bytes) -> bytes:
         """Never raises: a failure becomes a fixed code, its cause stays in this node's own log."""
@@ -123,15 +132,20 @@ class Node:
         return Envelope("identity", {"party": self.me})
 
     def _approve(self, envelope: Envelope) -> Envelope:
-        """Check the plan against the pinned roster and the node's own policy; sign its hash."""
+        """Check the plan against the pinned roster and the node's own policy; sign its hash once it is approved."""
         plan = RunPlan.from_json(str(envelope.body["plan"]).encode())
-        check_plan(plan, self.roster, self.policy, self.home.config.align)
+        pin(self.home, Roster.from_json(envelope.body["roster"]))
+        if pinned_roster(self.home) != self.roster:
+            self._take_roster()
+        check_plan(plan, self.roster, self.policy, read_common(self.home), self.home.config.align)
         if envelope.body.get("profile") != self.home.config.profile:
             raise PolicyRefusal("profile_mismatch", "this node's own configuration names another profile")
         if plan.recompute and self.home.config.profile == "none":
             raise PolicyRefusal("unmasked_uploads", "uploads without masks are not for every node to see")
         if plan.recompute and self.home.config.profile == "resilient":
             raise PolicyRefusal("not_recomputable", "uploads carry self masks, which no node can take off their sum")
+        if not check_approved(self.home, plan, self.home.config.profile, datetime.now(UTC).date()):
+            return Envelope("pending")
         if self.home.read("plan.json") != plan.to_json():
             self.home.clear_run()
             self.home.write("plan.json", plan.to_json())

@@ -19,8 +19,11 @@ _TRANSCRIPT, _SETUPS = "transcript.bin", "setups"
 class SessionKeeper:
     """Holds the current ClientSession. Real secrets never touch a file: a restarted node asks for a new set-up."""
 
-    def __init__(self, home: NodeHome, identity: Identity, roster: Roster, policy: Policy, journal: Journal) -> None:
-        self._home, self._identity, self._roster, self._policy = home, identity, roster, policy
+    def __init__(
+        self, home: NodeHome, identity: Identity, roster: Roster, own: Policy, common: Policy, journal: Journal
+    ) -> None:
+        self._home, self._identity, self._roster, self._policy = home, identity, roster, own
+        self._common = common
         self._journal = journal
         self._held: ClientSession | None = None
         self._setups = 0
@@ -85,7 +88,12 @@ class SessionKeeper:
 
     def _options(self) -> dict[str, Any]:
         masked = self._home.config.profile != "none"
-        return {"masked": masked, "schema_hash": self._plan_hash(), "history": list(self._journal)}
+        return {
+            "masked": masked,
+            "common": self._common,
+            "schema_hash": self._plan_hash(),
+            "history": list(self._journal),
+        }
 
     def _plan_hash(self) -> bytes:
         """The approved plan goes into the transcript: nodes that approved different plans share no masks."""

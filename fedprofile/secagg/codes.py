@@ -98,6 +98,7 @@ BEYOND: dict[str, str] = {
     "wrong_layout": _ASK,
     "schema_mismatch": "Agree on the role's columns, or share no encoder.",
     "task_refused": _PLAN,
+    "plan_refused": "Ask the node's people what they would approve.",
     "release_too_small": _PLAN,
     "too_few_views": _PLAN,
     "not_verifiable": "Plan with secure.verify=recompute, or change this node's policy if its owner agrees.",

@@ -11,6 +11,7 @@ from fedprofile.coordinator.job import Job
 from fedprofile.data.federation import Federation
 from fedprofile.label_owner.home import Membership, write_owner, write_simulated_membership
 from fedprofile.node.home import NodeConfig, NodeHome, own_secret
+from fedprofile.node.policy import write_policy
 from fedprofile.node.source import write_table
 from fedprofile.node.spine import write_simulated_spine
 from fedprofile.secagg.identity import Identity, sign_roster
@@ -95,7 +96,7 @@ def pin(homes: dict[str, NodeHome], roster: Roster, policy: Policy) -> None:
     """Give every node its pinned roster and its own policy."""
     for home in homes.values():
         (home.path / "roster.json").write_text(json.dumps(roster.to_json()))
-        (home.path / "policy.json").write_text(json.dumps(policy.to_json()))
+        write_policy(home, policy)
 
 
 def write_job(folder: Path, job: Job) -> None:

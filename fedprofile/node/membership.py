@@ -1,0 +1,74 @@
+"""A node in its federation: the invitation that it signed, and the roster that it pinned.
+
+Signing proposes, pinning decides: a roster counts at this node once the coordinator brings it with the signature of
+every member of the version before, and only if it is the very one that this node signed. A version is never pinned
+twice, and never goes back (secure-sum 9.6).
+"""
+
+from __future__ import annotations
+
+from fedprofile.enrolment import Invitation, RosterSignature, read_document
+from fedprofile.errors import RemoteProtocolError, UsageError
+from fedprofile.node.home import NodeHome
+from fedprofile.node.policy import COMMON, ROSTER, read_roster, write_json
+from fedprofile.secagg.identity import Identity, verify_roster
+from fedprofile.types import Roster
+
+SIGNED = "invitation.json"
+CA = "ca.crt"
+
+
+def sign_invitation(home: NodeHome, invitation: Invitation, identity: Identity) -> RosterSignature:
+    """Keep what was signed, and where the coordinator is; returns the signature that goes back.
+
+    Raises UsageError for a roster that does not follow the pinned one, or names another key for this party.
+    """
+    roster, pinned = invitation.roster, pinned_roster(home)
+    expected = (pinned.version + 1, pinned.hash) if pinned else (1, b"")
+    if (roster.version, roster.previous) != expected:
+        have = f"version {pinned.version}" if pinned else "none"
+        what = f"the invitation proposes roster version {roster.version}, this node has pinned {have}"
+        raise UsageError(what, "Ask the coordinator for a proposal that follows it; rosters never go back.")
+    mine = [p for p in roster.parties if p.id == home.config.party]
+    if mine and (mine[0].sign_pk, mine[0].role) != (identity.sign_pk, home.config.role):
+        raise UsageError(f"the invitation names another key or role for {home.config.party!r}", "Enrol again.")
+    if not mine and pinned is None:
+        raise UsageError(f"{home.config.party!r} is not in the invitation", "Send the coordinator your request.json.")
+    write_json(home.path / SIGNED, invitation.to_json())
+    (home.path / CA).write_text(invitation.ca)
+    home.configure(label_owner=roster.label_owner)
+    return RosterSignature.of(home.config.party, roster, identity)
+
+
+def signed_invitation(home: NodeHome) -> Invitation:
+    """The last invitation that this node signed. Raises UsageError before there is one."""
+    path = home.path / SIGNED
+    if not path.exists():
+        raise UsageError(f"{home.path} has signed no invitation", "`fedprofile node sign-roster HOME INVITATION`.")
+    document = read_document(path)
+    if not isinstance(document, Invitation):
+        raise UsageError(f"{path} is no invitation", "Sign the coordinator's again.")
+    return document
+
+
+def pinned_roster(home: NodeHome) -> Roster | None:
+    return read_roster(home) if (home.path / ROSTER).exists() else None
+
+
+def pin(home: NodeHome, roster: Roster) -> None:
+    """Take a fully signed roster as this node's own.
+
+    Raises RemoteProtocolError for one that this node did not sign, or that lacks a signature.
+    """
+    pinned = pinned_roster(home)
+    if pinned is not None and pinned.hash == roster.hash:
+        return
+    invitation = signed_invitation(home) if (home.path / SIGNED).exists() else None
+    if invitation is None or invitation.roster.hash != roster.hash:
+        raise RemoteProtocolError("wrong_roster", "this node has not signed that roster")
+    verify_roster(roster, pinned)
+    signers = {party for party, _ in roster.signatures}
+    if missing := sorted({p.id for p in roster.parties} - signers):
+        raise RemoteProtocolError("unsigned_roster", f"not signed by {', '.join(missing)}")
+    write_json(home.path / COMMON, invitation.policy.to_json())
+    write_json(home.path / ROSTER, roster.to_json())

@@ -9,6 +9,7 @@ matters is read out loud: both sides compare a document's fingerprint over a cha
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from fedprofile.errors import ProtocolError, UsageError
 from fedprofile.secagg.identity import ROSTER_TYPE, Identity, check_roster, verify
 from fedprofile.types import Party, Policy, Roster, Schema, Task, TaskKind, canonical, digest
 
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+NAMES = "Use small letters, digits, - and _, at most 40, a letter first."
 _REQUEST = "enrolment-request"
 
 
@@ -45,6 +48,11 @@ class Request:
         return bool(self.tasks)
 
     @property
+    def wire_name(self) -> str:
+        """A file name for the party, whatever its id holds."""
+        return Party(self.party, "", "", b"").wire_id.hex()
+
+    @property
     def fingerprint(self) -> str:
         return spoken(digest("request/1", canonical(self._body())))
 
@@ -52,7 +60,9 @@ class Request:
         return replace(self, signature=identity.sign(_REQUEST, canonical(self._body())))
 
     def verified(self) -> Request:
-        """Raises UsageError where the holder of the named key did not sign exactly this."""
+        """Raises UsageError where the holder of the named key did not sign exactly this, or a name is none."""
+        if not NAME.fullmatch(self.party) or not NAME.fullmatch(self.role):
+            raise UsageError(f"{self.party!r} or {self.role!r} is no name of a party or role", NAMES)
         try:
             verify(self.sign_pk, _REQUEST, canonical(self._body()), self.signature)
         except ProtocolError:

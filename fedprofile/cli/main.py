@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from fedprofile.cli import consent, data, doctor, score, train, ui
+from fedprofile.cli import consent, coordinator, data, doctor, node, score, train, ui
 from fedprofile.errors import FedprofileError
 
 _EPILOG = """examples:

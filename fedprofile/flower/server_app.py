@@ -33,6 +33,7 @@ __all__ = ["JOB", "abandon", "app", "watching"]
 JOB = "FEDPROFILE_JOB"
 NODES, PROGRESS, FAILURE, PID = "nodes.json", "progress.json", "failure.json", "server_app.pid"
 AWAY_S, ANSWER_S = 600.0, 6 * 3600.0
+PENDING_S = 2.0
 """In a deployment: how long a node or SuperLink may be away, and how long a node that is there may take."""
 _ENDS_WITHIN_S = 10.0
 app = ServerApp()
@@ -50,7 +51,7 @@ def main(grid: Grid, context: Context) -> None:
             quicken_pulls()
             keys = {party: pem.encode() for party, pem in json.loads((folder / NODES).read_text()).items()}
             nodes = _registered(grid, {party: keys[party] for party in roster})
-            watch = Watch(lambda progress: _write_progress(folder, progress))
+            watch = Watch(lambda p: _write_progress(folder, p), pending=lambda parties: _await(folder, parties))
             _conduct(job, Exchange(grid, folder, nodes, ANSWER_S, AWAY_S), watch)
     else:
         nodes = _identify(grid, folder, roster)
@@ -149,6 +150,12 @@ def _told(folder: Path) -> Iterator[None]:
 
 def _write_progress(folder: Path, progress: Progress) -> None:
     _write(folder / PROGRESS, {**asdict(progress), "at": time.time()})
+
+
+def _await(folder: Path, parties: tuple[str, ...]) -> None:
+    """Say whose people have not approved the plan yet, and let some time pass."""
+    _write(folder / PROGRESS, {**asdict(Progress("approve")), "waiting": list(parties), "at": time.time()})
+    time.sleep(PENDING_S)
 
 
 def _write_outcome(folder: Path, outcome: Outcome) -> None:

@@ -35,12 +35,18 @@ def report_metrics(report: Mapping[str, Any]) -> dict[str, float]:
     ``<task>.<model>.<metric>``, ``<task>.gap_closed``, ``<task>.gain_by_partner.<role>`` (drop in AUC), and
     ``privacy.…``, ``wire.…``, ``seconds.…`` as they are nested there. Intervals and curves stay in the file.
     """
+    flat = task_metrics(report["tasks"])
+    flat.update(_numbers({part: report[part] for part in ("privacy", "wire", "seconds")}, ()))
+    return flat
+
+
+def task_metrics(tasks: Mapping[str, Any]) -> dict[str, float]:
+    """Those of section ``tasks`` alone."""
     flat: dict[str, float] = {}
-    for task, body in report["tasks"].items():
+    for task, body in tasks.items():
         gains = {role: gain["auc_drop"] for role, gain in (body["gain_by_partner"] or {}).items()}
         chosen = {**body["models"], "gap_closed": body["gap_closed"], "gain_by_partner": gains}
         flat.update(_numbers(chosen, (task,)))
-    flat.update(_numbers({part: report[part] for part in ("privacy", "wire", "seconds")}, ()))
     return flat
 
 

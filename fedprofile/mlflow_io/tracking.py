@@ -139,6 +139,10 @@ class TrackingRun:
         for path in (folder / "report.json", folder / "report.html", *sorted(folder.glob("*.png"))):
             self._client.log_artifact(self.run_id, str(path), "report")
 
+    def log_tasks(self, tasks: Mapping[str, Any]) -> None:
+        """The summary metrics of a report's section ``tasks``, where there is no whole report."""
+        self._log_metrics(flatten.task_metrics(tasks), self._last + 1)
+
     def log_model(self, bundle: Path, register: bool, model_name: str = "fedprofile") -> str | None:
         """Log the bundle as a models-from-code pyfunc; if ``register``, a new version with alias ``challenger``.
 

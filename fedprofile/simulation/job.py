@@ -193,12 +193,13 @@ class _Training:
 
     # -- after -------------------------------------------------------------------------------------
     def _conclude(self, run: Tracked) -> Result:
+        from fedprofile.label_owner import judging
         from fedprofile.label_owner.evaluate import fuse
         from fedprofile.label_owner.party import SHARED_MODEL
         from fedprofile.models.bank import fit_bank
         from fedprofile.registry.bundle import write_bundle
         from fedprofile.report import page, plots, schema
-        from fedprofile.simulation import baselines, results
+        from fedprofile.simulation import baselines
         from fedprofile.simulation.cache import Cache
         from fedprofile.simulation.outputs import bundle_meta, write_predictions
 
@@ -221,12 +222,12 @@ class _Training:
             outcome = json.loads((self.job_dir / "outcome.json").read_text())
             for summary in outcome["summaries"]:  # what an interrupted run did not come to log; known steps are skipped
                 run.log_round(int(summary["t"]), {k: v for k, v in summary.items() if k != "t"})
-            tasks = results.judge_tasks(fusion, compared, self.plan.tasks, config.baselines.bootstrap, config.seed)
+            tasks = judging.judge_tasks(fusion, compared, self.plan.tasks, config.baselines.bootstrap, config.seed)
             bundle = self.run_dir / "bundle"
             shutil.rmtree(bundle, ignore_errors=True)  # an interrupted run may have left one
             meta = bundle_meta(self.plan, self.federation, fusion, outcome, config_hash(config))
             write_bundle(bundle, fusion.fused, meta, owner.read_arrays(SHARED_MODEL) or {})
-            models = results.compared_models(fusion, compared)
+            models = judging.compared_models(fusion, compared)
             write_predictions(self.run_dir / "predictions.parquet", fusion, models, self.plan.tasks, owner)
         report = self._report(fusion, tasks, outcome, run)
         schema.validate(report)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedprofile.report.schema import validate
-from fedprofile.simulation.results import judge_tasks
+from fedprofile.label_owner.judging import judge_tasks
 from fedprofile.simulation.statements import describe_run, statements
 
 

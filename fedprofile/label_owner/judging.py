@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,23 +11,46 @@ import numpy.typing as npt
 from fedprofile.label_owner.evaluate import Fusion, Probabilities
 from fedprofile.models import metrics
 from fedprofile.models.blending import log_loss
-from fedprofile.simulation.baselines import Baselines
 from fedprofile.types import MISSING_LABEL, Task
 
 SKIPPED = "baselines=none skipped it"
+DEPLOYED = "it takes the tables of several parties, which only a simulation has"
 UNDEFINED = "the test customers do not hold every class, so no AUC is defined"
 NO_GAIN = "baselines.gain_by_partner=false skipped it"
 NOISE = "the gap between bank alone and the better pooled model is below .01 AUC, within noise"
 
 
+class Compared(Protocol):
+    """What a simulation compares the federated model with: probabilities (n, K) by task, of all customers.
+
+    ``without``: role -> the fusion refitted without that role's scores.
+    """
+
+    @property
+    def pooled_network(self) -> Probabilities: ...
+    @property
+    def pooled_gbdt(self) -> Probabilities: ...
+    @property
+    def members_alone(self) -> Probabilities: ...
+    @property
+    def without(self) -> Mapping[str, Probabilities]: ...
+
+
 def judge_tasks(
-    fusion: Fusion, baselines: Baselines | None, tasks: tuple[Task, ...], draws: int, seed: int
+    fusion: Fusion,
+    baselines: Compared | None,
+    tasks: tuple[Task, ...],
+    draws: int,
+    seed: int,
+    absent: str = SKIPPED,
 ) -> dict[str, dict[str, Any]]:
-    """Section ``tasks`` of the report."""
-    return {task.name: _judge(task, fusion, baselines, draws, seed) for task in tasks}
+    """Section ``tasks`` of the report; ``absent`` says why there are no baselines where there are none."""
+    return {task.name: _judge(task, fusion, baselines, draws, seed, absent) for task in tasks}
 
 
-def _judge(task: Task, fusion: Fusion, baselines: Baselines | None, draws: int, seed: int) -> dict[str, Any]:
+def _judge(
+    task: Task, fusion: Fusion, baselines: Compared | None, draws: int, seed: int, absent: str
+) -> dict[str, Any]:
     name, labels = task.name, fusion.data.labels[task.name]
     test = fusion.data.test & (labels != MISSING_LABEL)
     y = labels[test]
@@ -50,9 +73,9 @@ def _judge(task: Task, fusion: Fusion, baselines: Baselines | None, draws: int, 
         "levels": _levels(task),
         "test_customers": int(test.sum()),
         "models": models,
-        "reasons": _reasons(models, baselines),
+        "reasons": _reasons(models, baselines, absent),
         "gap_closed": closed,
-        "gap_closed_reason": None if closed is not None else _why_no_gap(baselines, models["federated"]["auc"]),
+        "gap_closed_reason": None if closed is not None else _why_no_gap(baselines, models["federated"]["auc"], absent),
         "best_pooled": best,
         "federated_minus_bank": _minus(y, found, "bank_alone", draws, seed),
         "federated_minus_members": _minus(y, found, "members_alone", draws, seed),
@@ -62,19 +85,19 @@ def _judge(task: Task, fusion: Fusion, baselines: Baselines | None, draws: int, 
     }
 
 
-def _why_no_gap(baselines: Baselines | None, auc: float | None) -> str:
+def _why_no_gap(baselines: Compared | None, auc: float | None, absent: str) -> str:
     if baselines is None:
-        return SKIPPED
+        return absent
     return NOISE if auc is not None else UNDEFINED
 
 
-def _reasons(models: Mapping[str, Any], baselines: Baselines | None) -> dict[str, str]:
+def _reasons(models: Mapping[str, Any], baselines: Compared | None, absent: str) -> dict[str, str]:
     if baselines is None:
-        return dict.fromkeys([*(m for m in models if models[m] is None), "gain_by_partner"], SKIPPED)
+        return dict.fromkeys([*(m for m in models if models[m] is None), "gain_by_partner"], absent)
     return {} if baselines.without else {"gain_by_partner": NO_GAIN}
 
 
-def compared_models(fusion: Fusion, baselines: Baselines | None) -> dict[str, Probabilities]:
+def compared_models(fusion: Fusion, baselines: Compared | None) -> dict[str, Probabilities]:
     """Probabilities (n, K) by model and task, of all the label owner's customers."""
     found = {"bank_alone": fusion.bank_alone, "federated": fusion.federated}
     if baselines is not None:
@@ -86,7 +109,7 @@ def compared_models(fusion: Fusion, baselines: Baselines | None) -> dict[str, Pr
     return found
 
 
-def _best_pooled(task: Task, fusion: Fusion, baselines: Baselines | None) -> str | None:
+def _best_pooled(task: Task, fusion: Fusion, baselines: Compared | None) -> str | None:
     """The better pooled model on validation, never on test."""
     if baselines is None:
         return None
@@ -116,7 +139,7 @@ def _gain_by_partner(
     task: str,
     test: npt.NDArray[np.bool_],
     federated: npt.NDArray[np.float64],
-    baselines: Baselines | None,
+    baselines: Compared | None,
     draws: int,
     seed: int,
 ) -> dict[str, Any] | None:

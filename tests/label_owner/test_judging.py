@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedprofile.simulation.baselines import Baselines
-from fedprofile.simulation.results import NOISE, SKIPPED, judge_tasks
+from fedprofile.label_owner.judging import NOISE, SKIPPED, judge_tasks
 from fedprofile.types import Task
 
 N = 600

@@ -1,0 +1,239 @@
+"""`fedprofile node …`: a partner's node, from an empty folder to a running member that can prove what it did."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedprofile.cli import node_table
+from fedprofile.cli.verbs import add_verb, print_result
+
+if TYPE_CHECKING:
+    from fedprofile.node.home import NodeHome
+
+_VERBS = "fedprofile node"
+_DAYS = 30
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the noun `node` and its verbs."""
+    noun = subparsers.add_parser("node", help="a partner's node: make, check, join, approve, run, prove")
+    verbs = noun.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, run: Any, help: str, example: str) -> argparse.ArgumentParser:
+        return add_verb(verbs, name, run, help, f"{_VERBS} {example}")
+
+    init = verb("init", _init, "make a node: keys, contract, request", "init my-node --party clinic-a --role medical")
+    init.add_argument("--party", required=True, help="its name in the federation")
+    init.add_argument("--role", required=True, help="bank, ecommerce, medical, tax, or one of your own with --contract")
+    init.add_argument("--org", default="", help="the organisation's full name (default: the party)")
+    init.add_argument("--contract", type=Path, metavar="FILE", help="default: the one shipped for the role")
+    init.add_argument("--consent", choices=["ledger", "simulated"], default="ledger", help="default: %(default)s")
+
+    node_table.add_verbs(verbs)
+
+    labels = verb("labels", _labels, "the label owner's labels, by task", "labels my-node labels.csv --task tier=ordinal")
+    labels.add_argument("file", type=Path, metavar="FILE", help="CSV or Parquet: id, and one column a task")
+    labels.add_argument("--id", default="id", metavar="COLUMN", help="default: %(default)s")
+    labels.add_argument("--task", action="append", required=True, metavar="NAME=KIND", help="ordinal or binary")
+    labels.add_argument("--fold", type=int, default=0, choices=range(5), help="rotates the split (default: 0)")
+
+    sign = verb("sign-roster", _sign, "look at a proposed roster, and sign it", "sign-roster my-node invitation.json")
+    sign.add_argument("invitation", type=Path, metavar="INVITATION")
+    sign.add_argument("--yes", action="store_true", help="the fingerprint was compared; sign without asking")
+    sign.add_argument("--out", type=Path, metavar="FILE", help="default: PARTY.signature.json here")
+
+    verb("start", _start, "run the node in the foreground until Ctrl-C or SIGTERM", "start my-node")
+    verb("pause", _pause, "at once: nothing more leaves, until `resume`", "pause my-node")
+    verb("resume", _resume, "let messages leave again", "resume my-node")
+    verb("status", _status, "where the node stands", "status my-node")
+    verb("plans", _plans, "plans that asked for approval", "plans my-node")
+    approve = verb("approve", _approve, "approve a plan, after reading it", "approve my-node 3f0a")
+    approve.add_argument("--days", type=int, default=_DAYS, help="for so many days (default: %(default)s)")
+    refuse = verb("refuse", _refuse, "refuse a plan", "refuse my-node 3f0a")
+    for parser in (approve, refuse):
+        parser.add_argument("plan", metavar="PLAN", help="its id, or the beginning of it")
+
+    policy = verb("policy", _policy, "show this node's own limits, or tighten them", "policy my-node max_uploads=100")
+    policy.add_argument("changes", nargs="*", default=[], metavar="KEY=VALUE")
+
+    conclude = verb("conclude", _conclude, "the label owner: fuse, judge, write the model", "conclude my-node --out m1")
+    conclude.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    conclude.add_argument("--tracking", metavar="URI", help="the bank's own MLflow store; default: none")
+
+    verb("rotate", _rotate, "make a new key for dialling", "rotate my-node")
+    verb("leave", _leave, "after a roster without this node: forget the run's state", "leave my-node")
+
+
+def _home(args: argparse.Namespace) -> NodeHome:
+    from fedprofile.node.home import NodeHome
+
+    return NodeHome(args.home)
+
+
+def _init(args: argparse.Namespace) -> int:
+    from fedprofile.deployment.node import make_node
+    from fedprofile.node.intake import shipped_contract
+
+    contract = args.contract or shipped_contract(args.role)
+    request = make_node(args.home, args.party, args.role, args.org or args.party, contract, args.consent)
+    return _request(args, request, f"Made {args.home}.", "Next: write source.yaml, then `fedprofile node map --suggest`.")
+
+
+def _request(args: argparse.Namespace, request: Any, first: str, last: str) -> int:
+    file = args.home / "request.json"
+    facts = {"home": str(args.home), "request": str(file), "fingerprint": request.fingerprint}
+    said = f"{first}\nSend the coordinator {file}; read it aloud: {request.fingerprint}\n{last}"
+    return print_result(args, facts, said)
+
+
+def _labels(args: argparse.Namespace) -> int:
+    from fedprofile.deployment.label_owner import give_labels
+    from fedprofile.errors import UsageError
+
+    kinds: Any = dict(task.partition("=")[::2] for task in args.task)
+    if wrong := [t for t, kind in kinds.items() if kind not in ("ordinal", "binary")]:
+        raise UsageError(f"--task {wrong[0]} has no kind", "Write NAME=ordinal or NAME=binary.")
+    request = give_labels(_home(args), args.file, args.id, kinds, args.fold)
+    tasks = ", ".join(f"{t.name} ({t.kind}, {t.classes} classes)" for t in request.tasks)
+    return _request(args, request, f"Labels of {tasks} are in {args.home}.", "Next: sign the coordinator's invitation.")
+
+
+def _sign(args: argparse.Namespace) -> int:
+    from fedprofile.deployment.node import changes, read_invitation, sign
+    from fedprofile.errors import UsageError
+
+    home, invitation = _home(args), read_invitation(args.invitation)
+    roster, change = invitation.roster, changes(home, invitation)
+    lines = [f"{invitation.federation}: roster version {roster.version}, coordinator {invitation.coordinator}"]
+    for party in roster.parties:
+        marks = [name for name, parties in change.items() if party.id in parties]
+        owner = "label owner" if party.id == roster.label_owner else ""
+        lines.append(f"  {party.id:<20}{party.role:<14}{party.org:<30}{' '.join([owner, *marks]).strip()}")
+    lines += [f"  {party:<20}removed" for party in change["removed"]]
+    lines.append(f"Compare with the coordinator, aloud: {invitation.fingerprint}")
+    if not args.yes:
+        print("\n".join(lines))
+        if input("Sign it? Type yes: ").strip() != "yes":
+            raise UsageError("nothing was signed", "Type yes, or use --yes after comparing.")
+        lines = []
+    out = args.out or Path(f"{home.config.party}.signature.json")
+    sign(home, invitation, out)
+    facts = {"fingerprint": invitation.fingerprint, "roster": roster.version, "changes": change, "signature": str(out)}
+    return print_result(args, facts, "\n".join([*lines, f"Signed. Send the coordinator {out}."]))
+
+
+def _start(args: argparse.Namespace) -> int:
+    import logging
+    import signal
+
+    from fedprofile.deployment.node import resident
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    node = resident(_home(args))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: node.stop())
+    node.run()
+    return 0
+
+
+def _pause(args: argparse.Namespace) -> int:
+    from fedprofile.deployment.node import pause
+
+    pause(_home(args), True)
+    return print_result(args, {"paused": True}, "Paused: nothing leaves this node.")
+
+
+def _resume(args: argparse.Namespace) -> int:
+    from fedprofile.deployment.node import pause
+
+    pause(_home(args), False)
+    return print_result(args, {"paused": False}, "Resumed.")
+
+
+def _status(args: argparse.Namespace) -> int:
+    from fedprofile.deployment.node import status
+
+    facts = status(_home(args))
+    shown = {k: v for k, v in facts.items() if not isinstance(v, dict)}
+    return print_result(args, facts, "\n".join(f"{k:<10}{v}" for k, v in shown.items()))
+
+
+def _plans(args: argparse.Namespace) -> int:
+    from fedprofile.node.approvals import asked_plans, describe
+    from fedprofile.node.policy import read_policy
+
+    home = _home(args)
+    policy = read_policy(home)
+    plans = [describe(asked, policy) for asked in asked_plans(home)]
+    pages = ["\n".join(f"{key:<18}{_plain(value)}" for key, value in plan.items()) for plan in plans]
+    return print_result(args, {"plans": plans}, "\n\n".join(pages) or "No plan has asked yet.")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{k}: {_plain(v)}" for k, v in value.items()) or "-"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _approve(args: argparse.Namespace) -> int:
+    return _decide(args, True)
+
+
+def _refuse(args: argparse.Namespace) -> int:
+    return _decide(args, False)
+
+
+def _decide(args: argparse.Namespace, approved: bool) -> int:
+    from fedprofile.node.approvals import decide
+
+    until = datetime.now(UTC).date() + timedelta(days=getattr(args, "days", 0))
+    asked = decide(_home(args), args.plan, approved, until)
+    said = f"Approved {asked.id} until {asked.until}." if approved else f"Refused {asked.id}."
+    return print_result(args, {"plan": asked.plan.hash.hex(), "decision": asked.decision, "until": asked.until}, said)
+
+
+def _policy(args: argparse.Namespace) -> int:
+    from fedprofile.deployment.node import change_policy
+    from fedprofile.node.policy import read_common, read_policy
+    from fedprofile.secagg.policy import stricter
+
+    home = _home(args)
+    own = change_policy(home, args.changes) if args.changes else read_policy(home)
+    common = read_common(home)
+    both = stricter(own, common)
+    facts = {"own": own.to_json(), "federation": common.to_json(), "in_force": both.to_json()}
+    lines = [f"{'':<22}{'own':<18}{'federation':<18}in force"]
+    for key, value in facts["own"].items():
+        lines.append(f"{key:<22}{_plain(value):<18}{_plain(facts['federation'][key]):<18}{_plain(facts['in_force'][key])}")
+    return print_result(args, facts, "\n".join(lines))
+
+
+def _conclude(args: argparse.Namespace) -> int:
+    from fedprofile.deployment.label_owner import conclude
+
+    done = conclude(_home(args), args.out, args.tracking)
+    lines = [f"{'task':<14}{'bank alone':>12}{'federated':>12}   AUC on test customers"]
+    for name, task in done.tasks.items():
+        auc = [task["models"][m]["auc"] for m in ("bank_alone", "federated")]
+        lines.append(f"{name:<14}" + "".join(f"{'-' if a is None else f'{a:.4f}':>12}" for a in auc))
+    lines.append(f"Bundle: {done.bundle}" + (f", version {done.version}" if done.version else ""))
+    facts = {"bundle": str(done.bundle), "tasks": done.tasks, "version": done.version}
+    return print_result(args, facts, "\n".join(lines))
+
+
+def _rotate(args: argparse.Namespace) -> int:
+    from fedprofile.deployment.node import rotate
+
+    request = rotate(_home(args))
+    return _request(args, request, "Made a new key for dialling.", "Once it is enrolled, start the node again.")
+
+
+def _leave(args: argparse.Namespace) -> int:
+    from fedprofile.deployment.node import leave
+
+    leave(_home(args))
+    return print_result(args, {"left": True}, "Left. Keys, journal and consents stay; keep them as the law asks.")

@@ -1,0 +1,317 @@
+"""What the operator of the coordinator does: enrol parties, run trainings, look at them. Thin over the rooms below.
+
+Beside what ``fedprofile.flower.superlink`` keeps, a coordinator's folder holds::
+
+    overrides.json     the settings that the federation's policy was made from, for every run
+    requests/          one signed request a party
+    proposal.json      the next roster with the signatures that have come in
+    invitation.json    the same, with policy, certificate and address: what goes out to be signed
+    roster.json        the roster in force
+    runs/NAME/         one training: .hydra/config.yaml, job.json, checkpoint, outcome.json, flower_run
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedprofile.config.compose import compose, read, save
+from fedprofile.config.planning import FederationFacts, NodeFacts, make_learning, make_plan, make_policy
+from fedprofile.config.schema import Config
+from fedprofile.coordinator.job import Job
+from fedprofile.enrolment import (
+    Document,
+    Invitation,
+    Request,
+    RosterSignature,
+    electors,
+    next_roster,
+    read_document,
+    write_document,
+)
+from fedprofile.errors import ConfigError, ProtocolError, UsageError
+from fedprofile.secagg.identity import ROSTER_TYPE, verify, verify_roster
+from fedprofile.secagg.setup_messages import PROFILES
+from fedprofile.types import Policy, Roster
+
+if TYPE_CHECKING:
+    from fedprofile.flower.superlink import SuperLink
+
+PORT = 9443
+FLOWER_RUN = "flower_run"
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What a document changed: the roster version that is proposed or in force, and whose signature it still lacks.
+
+    ``roster`` is None while no party asks to be the label owner; ``refused`` says why.
+    """
+
+    document: str
+    party: str
+    fingerprint: str
+    roster: Roster | None
+    missing: tuple[str, ...]
+    refused: str = ""
+
+
+class Coordinator:
+    """A coordinator's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises UsageError for a folder that ``create`` did not make."""
+        from fedprofile.flower.superlink import SuperLink
+
+        self.link: SuperLink = SuperLink(folder)
+        self.folder = self.link.folder
+
+    @staticmethod
+    def create(
+        folder: Path, federation: str, names: Sequence[str], host: str, port: int, overrides: Sequence[str]
+    ) -> Coordinator:
+        """``names`` are what nodes dial, the first one in the invitation. Raises ConfigError for a bad override."""
+        from fedprofile.flower.superlink import SuperLink
+
+        compose(overrides)
+        SuperLink.create(folder, federation, names, host, port)
+        made = Coordinator(folder)
+        (made.folder / "requests").mkdir(exist_ok=True)
+        made._write("overrides.json", {"overrides": list(overrides), "dialled": names[0] if names else host})
+        return made
+
+    # -- who takes part --------------------------------------------------------------------------
+    def enrol(self, path: Path) -> Enrolled:
+        """Take a node's request, or a member's signature of the proposed roster.
+
+        Raises UsageError for a document that does not fit.
+        """
+        document: Document = read_document(path)
+        if isinstance(document, Request):
+            return self._enrol_request(document.verified())
+        if isinstance(document, RosterSignature):
+            return self._enrol_signature(document)
+        raise UsageError(f"{path} is an invitation", "A node signs it: `fedprofile node sign-roster`.")
+
+    def _enrol_request(self, request: Request) -> Enrolled:
+        if request.release != version("fedprofile"):
+            what = f"{request.party!r} runs fedprofile {request.release}, the coordinator {version('fedprofile')}"
+            raise UsageError(what, "Install the same release on both sides.")
+        held = self.requests().get(request.party)
+        write_document(self.folder / "requests" / f"{request.wire_name}.json", request)
+        roster = self.roster()
+        same = held is not None and replace(held, flower_key=request.flower_key, signature=b"") == replace(
+            request, signature=b""
+        )
+        if same and roster is not None and request.party in {p.id for p in roster.parties}:
+            self._exchange_key(request)
+            return Enrolled("request", request.party, request.fingerprint, roster, ())
+        return self._propose(self.requests(), Enrolled("request", request.party, request.fingerprint, None, ()))
+
+    def _exchange_key(self, request: Request) -> None:
+        """A node that made a new Flower key: its identity is the old one, so the roster stays."""
+        if request.party in self.link.registered():
+            self.link.unregister(request.party)
+        self.link.register(request.party, request.flower_key.encode())
+
+    def remove(self, party: str) -> Enrolled:
+        """Let a node in no more, from now on, and propose a roster without it, which it has to sign as well."""
+        requests = self.requests()
+        if party not in requests:
+            raise UsageError(f"no party {party!r} is enrolled", f"Enrolled: {', '.join(requests) or 'none'}.")
+        if party in self.link.registered():
+            self.link.unregister(party)
+        (self.folder / "requests" / f"{requests.pop(party).wire_name}.json").unlink()
+        return self._propose(requests, Enrolled("removal", party, "", None, ()))
+
+    def _propose(self, requests: dict[str, Request], about: Enrolled) -> Enrolled:
+        """A new proposal; signatures of an older one are void, for they were of another roster."""
+        (self.folder / "proposal.json").unlink(missing_ok=True)
+        (self.folder / "invitation.json").unlink(missing_ok=True)
+        try:
+            roster = next_roster(self.roster(), requests)
+            policy = self._policy(self.facts(roster))
+        except (UsageError, ConfigError) as error:
+            return replace(about, refused=str(error))
+        self._write("proposal.json", roster.to_json())
+        write_document(self.folder / "invitation.json", self._invitation(roster, policy))
+        return replace(about, roster=roster, missing=electors(roster, self.roster()))
+
+    def _enrol_signature(self, document: RosterSignature) -> Enrolled:
+        proposal, before = self.proposal(), self.roster()
+        if proposal is None or document.roster != proposal.hash:
+            raise UsageError(
+                f"{document.party!r} signed another roster than the proposed one", "Send the invitation again."
+            )
+        keys = {p.id: p.sign_pk for r in (before, proposal) if r is not None for p in r.parties}
+        try:
+            verify(keys[document.party], ROSTER_TYPE, proposal.hash, document.signature)
+        except (KeyError, ProtocolError):
+            raise UsageError(
+                f"this is no signature of {document.party!r}", "Ask for the file as the node wrote it."
+            ) from None
+        signatures = {**dict(proposal.signatures), document.party: document.signature}
+        signed = replace(proposal, signatures=tuple(sorted(signatures.items())))
+        missing = tuple(p for p in electors(signed, before) if p not in signatures)
+        about = Enrolled("signature", document.party, "", signed, missing)
+        if missing:
+            self._write("proposal.json", signed.to_json())
+            return about
+        verify_roster(signed, before)
+        policy = self._read_invitation().policy
+        self._write("policy.json", policy.to_json())
+        self._write("roster.json", signed.to_json())
+        (self.folder / "proposal.json").unlink()
+        if self.link.running:
+            self.admit()
+        return about
+
+    def admit(self) -> None:
+        """Make SuperLink let in exactly the nodes of the roster in force."""
+        roster = self.roster()
+        members = {p.id for p in roster.parties} if roster else set()
+        for party in self.link.registered().keys() - members:
+            self.link.unregister(party)
+        requests = self.requests()
+        for party in sorted(members):
+            self.link.register(party, requests[party].flower_key.encode())
+
+    def requests(self) -> dict[str, Request]:
+        found = [read_document(p) for p in sorted((self.folder / "requests").glob("*.json"))]
+        return {r.party: r for r in found if isinstance(r, Request)}
+
+    def roster(self) -> Roster | None:
+        return self._read_roster("roster.json")
+
+    def proposal(self) -> Roster | None:
+        return self._read_roster("proposal.json")
+
+    def facts(self, roster: Roster) -> FederationFacts:
+        """What plans are made from, in the roster's order."""
+        requests = self.requests()
+        nodes = tuple(NodeFacts(p.id, p.role, requests[p.id].schema) for p in roster.parties)
+        owner = requests[roster.label_owner]
+        return FederationFacts(roster.label_owner, owner.tasks, nodes, owner.many_rows)
+
+    def _policy(self, facts: FederationFacts) -> Policy:
+        return make_policy(compose(self._overrides()["overrides"]), facts)
+
+    def _overrides(self) -> dict[str, Any]:
+        held: dict[str, Any] = json.loads((self.folder / "overrides.json").read_text())
+        return held
+
+    def _invitation(self, roster: Roster, policy: Policy) -> Invitation:
+        from fedprofile.flower.app_bundle import fab_hash
+
+        settings = self.link.settings
+        ca = self.link.authority.certificate.read_text()
+        address = f"{self._overrides()['dialled']}:{settings.port}"
+        return Invitation(settings.federation, roster, policy, address, ca, fab_hash())
+
+    def _read_invitation(self) -> Invitation:
+        document = read_document(self.folder / "invitation.json")
+        assert isinstance(document, Invitation)
+        return document
+
+    # -- trainings -------------------------------------------------------------------------------
+    def prepare(self, overrides: Sequence[str]) -> Path:
+        """Write the job of a new training; returns its folder. Raises ConfigError for overrides that change limits."""
+        roster = self.roster()
+        if roster is None:
+            raise UsageError("no roster is in force", "Enrol all parties, and their signatures.")
+        config = compose([*self._overrides()["overrides"], *overrides])
+        facts, policy = self.facts(roster), Policy.from_json(json.loads((self.folder / "policy.json").read_text()))
+        if make_policy(config, facts) != policy:
+            what = "would change the federation's policy, which all members have pinned"
+            raise ConfigError("secure, privacy.min_release, align.max_points", what, "Leave them as they are at init.")
+        make_learning(config, facts, policy)
+        folder = self.folder / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        folder.mkdir(parents=True)
+        plan = make_plan(config, facts, roster, policy, os.urandom(32))
+        profile = next(p for p in PROFILES if p == config.secure.profile)
+        save(config, folder)
+        (folder / "job.json").write_text(Job(plan, roster, policy, profile).to_json())
+        return folder
+
+    def submit(self, folder: Path) -> int:
+        """Start a training, or go on with one from its checkpoint; returns Flower's id of it."""
+        run = self.link.submit(folder)
+        (folder / FLOWER_RUN).write_text(str(run))
+        return run
+
+    def run_folder(self, name: str | None) -> Path:
+        """A training by its name, the last one by default. Raises UsageError."""
+        runs = sorted(p for p in (self.folder / "runs").glob("*") if (p / "job.json").exists())
+        found = [p for p in runs if name in (None, p.name)]
+        if not found:
+            known = ", ".join(p.name for p in runs[-5:]) or "none"
+            raise UsageError(f"there is no training {name or ''}".rstrip(), f"Known: {known}.")
+        return found[-1]
+
+    def config(self, folder: Path) -> Config:
+        return read(folder)
+
+    def status(self) -> dict[str, Any]:
+        """Roster, nodes and the last training: counts, states and sums, nothing else."""
+        roster, proposal = self.roster(), self.proposal()
+        known = {} if not self.link.running else {n.node_id: n for n in self.link.nodes()}
+        registered, requests = self.link.registered(), self.requests()
+        parties = [p.id for p in (roster or proposal).parties] if (roster or proposal) else sorted(requests)  # type: ignore[union-attr]
+        nodes = []
+        for party in parties:
+            seen = known.get(registered[party].node_id) if party in registered else None
+            nodes.append(
+                {
+                    "party": party,
+                    "role": requests[party].role if party in requests else "",
+                    "release": requests[party].release if party in requests else "",
+                    "status": seen.status if seen else "not registered",
+                    "last_seen": seen.last_seen.isoformat(timespec="seconds") if seen and seen.last_seen else None,
+                }
+            )
+        signed = dict(proposal.signatures) if proposal else {}
+        return {
+            "federation": self.link.settings.federation,
+            "running": self.link.running,
+            "release": version("fedprofile"),
+            "roster": roster.version if roster else 0,
+            "proposal": proposal.version if proposal else None,
+            "unsigned": [p for p in electors(proposal, roster) if p not in signed] if proposal else [],
+            "nodes": nodes,
+            "training": self._training(),
+        }
+
+    def _training(self) -> dict[str, Any] | None:
+        try:
+            folder = self.run_folder(None)
+        except UsageError:
+            return None
+        return {"name": folder.name, **training_state(folder)}
+
+    def _read_roster(self, name: str) -> Roster | None:
+        file = self.folder / name
+        return Roster.from_json(json.loads(file.read_text())) if file.exists() else None
+
+    def _write(self, name: str, value: object) -> None:
+        temporary = self.folder / (name + ".new")
+        temporary.write_text(json.dumps(value, indent=1))
+        temporary.replace(self.folder / name)
+
+
+def training_state(folder: Path) -> dict[str, Any]:
+    """How far a training is, from the files that its ServerApp leaves: "finished", "failed" or "running"."""
+    if (folder / "outcome.json").exists():
+        summaries = json.loads((folder / "outcome.json").read_text())["summaries"]
+        return {"state": "finished", "rounds": len(summaries)}
+    if (folder / "failure.json").exists():
+        failure = json.loads((folder / "failure.json").read_text())
+        return {"state": "failed", "what": failure["what"], "mend": failure["mend"]}
+    if (folder / "progress.json").exists():
+        return {"state": "running", **json.loads((folder / "progress.json").read_text())}
+    return {"state": "running", "stage": "submitted"}

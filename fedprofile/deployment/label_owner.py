@@ -1,0 +1,101 @@
+"""What the bank adds: its labels before a training, and the model after it, on its own machine.
+
+The coordinator never sees a label, a score or the fused model; what it knows of a training is round sums.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fedprofile.alignment.hashing import split_bucket
+from fedprofile.config.planning import MANY_ROWS
+from fedprofile.data.assemble import labels_from_frame
+from fedprofile.data.reading import read_frame
+from fedprofile.deployment.node import read_request, write_request
+from fedprofile.enrolment import Request
+from fedprofile.errors import UsageError
+from fedprofile.label_owner.home import write_owner
+from fedprofile.label_owner.party import SCORE_SUM, SHARED_MODEL, TRAIN_BELOW
+from fedprofile.node.home import NodeHome
+from fedprofile.node.membership import pinned_roster
+from fedprofile.node.snapshot import held_table
+from fedprofile.node.source import read_ids
+from fedprofile.governance.permits import SimulatedPermit
+from fedprofile.types import RunPlan, Table, TaskKind
+
+
+DRAWS = 500
+
+
+def give_labels(home: NodeHome, file: Path, id_column: str, kinds: Mapping[str, TaskKind], fold: int) -> Request:
+    """Align a file of labels to the snapshot, keep it in the home, and ask to be the label owner.
+
+    Raises DataError for labels that do not fit their kinds, or of customers that the snapshot lacks.
+    """
+    frame = read_frame(file.parent, file.name, id_column)
+    _, ids = read_ids(held_table(home), SimulatedPermit())  # every id: a label needs no consent to stay at home
+    labels, tasks, _ = labels_from_frame(frame, file.name, id_column, kinds, Table(ids, {}))
+    write_owner(home.path, labels, fold)
+    train = int((split_bucket(ids, fold) < TRAIN_BELOW).sum())
+    home.configure(label_owner=home.config.party)
+    request = replace(read_request(home), tasks=tasks, many_rows=train > MANY_ROWS)
+    return write_request(home, request)
+
+
+@dataclass(frozen=True)
+class Concluded:
+    """The fused model's folder, what was measured on test customers, and its version in the registry, if any."""
+
+    bundle: Path
+    tasks: dict[str, Any]
+    version: str | None
+
+
+def conclude(home: NodeHome, out: Path, uri: str | None, view_dropout: float = 0.15) -> Concluded:
+    """Fuse the opened score sum with the bank's own columns, calibrate, judge on test customers, write the bundle.
+
+    Models that need several parties' tables are absent, with the reason. ``uri``: the bank's own MLflow store, None
+    for none. Raises UsageError before a training has opened its score sum.
+    """
+    from fedprofile.label_owner.evaluate import fuse
+    from fedprofile.models.fusion import PARTS
+    from fedprofile.registry.bundle import write_bundle
+    from fedprofile.label_owner.judging import DEPLOYED, judge_tasks
+
+    held, roster = home.read("plan.json"), pinned_roster(home)
+    if held is None or roster is None or home.read(SCORE_SUM) is None:
+        raise UsageError("no training has ended in this home", "Wait for one: `fedprofile node plans` shows its plan.")
+    if out.exists():
+        raise UsageError(f"{out} exists", "Name another folder with --out.")
+    plan = RunPlan.from_json(held)
+    fusion = fuse(home, plan, roster, view_dropout, PARTS)
+    tasks = judge_tasks(fusion, None, plan.tasks, DRAWS, plan.seed, DEPLOYED)
+    meta = {
+        "roles": list(fusion.data.roles),
+        "plan": plan.hash.hex(),
+        "label_eps": plan.label_eps,
+        "roster": roster.hash.hex(),
+    }
+    out.mkdir(parents=True)
+    try:
+        write_bundle(out / "bundle", fusion.fused, meta, home.read_arrays(SHARED_MODEL) or {})
+        (out / "result.json").write_text(json.dumps({"plan": plan.hash.hex(), "tasks": tasks}, indent=1))
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+    version = None if uri is None else _register(uri, out, plan, tasks)
+    return Concluded(out / "bundle", tasks, version)
+
+
+def _register(uri: str, out: Path, plan: RunPlan, tasks: dict[str, Any]) -> str | None:
+    from fedprofile.mlflow_io import tracking
+
+    tags = {tracking.PRIVACY_EPSILON: "none" if plan.label_eps is None else str(plan.label_eps * len(plan.tasks))}
+    with tracking.TrackingRun.open(uri, "fedprofile", f"bank {plan.hash.hex()[:12]}", tags) as run:
+        run.log_tasks(tasks)
+        return run.log_model(out / "bundle", True)

@@ -1,0 +1,202 @@
+"""What a partner's engineer does with a node: make it, join with it, run it, pause it, change its keys, leave.
+
+Beside what ``fedprofile.node.home`` keeps, a deployed node's home holds::
+
+    contract.yaml source.yaml map.yaml   where the table lies and how it is read (partners/data.md)
+    flower.key flower.key.pub            who dials, for Flower; the Ed25519 identity comes from secret.key
+    request.json                         what the coordinator enrols
+    invitation.json ca.crt               what this node signed, and whom it dials
+    paused                               while it exists, nothing leaves
+    flower/                              the message in work, Flower's id of this node
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedprofile.enrolment import NAME, NAMES, Invitation, Request, RosterSignature, read_document, write_document
+from fedprofile.errors import UsageError
+from fedprofile.node.home import NodeConfig, NodeHome
+from fedprofile.node.membership import CA, pinned_roster, sign_invitation, signed_invitation
+from fedprofile.node.policy import write_policy
+from fedprofile.secagg.identity import Identity
+from fedprofile.types import Policy, Schema
+
+if TYPE_CHECKING:
+    from fedprofile.flower.resident import Resident
+
+REQUEST, FLOWER_KEY, PAUSED, LEFT = "request.json", "flower.key", "paused", "left"
+_LAX = Policy(min_hidden=1, min_customers=0, max_uploads=1 << 20, max_uploads_day=1 << 20, clip=1e6, recompute=False)
+
+
+def make_node(path: Path, party: str, role: str, org: str, contract: Path, consent: str) -> Request:
+    """A new home with its keys, and the request to be enrolled.
+
+    ``contract`` is copied into the home. Its own policy begins as lax as can be, so that the federation's decides
+    until the node's people tighten theirs. Raises UsageError for a folder in use or a name that is none.
+    """
+    from fedprofile.flower.node_key import make_node_key
+
+    if not NAME.fullmatch(party) or not NAME.fullmatch(role):
+        raise UsageError(f"{party!r} or {role!r} is no name of a party or role", NAMES)
+    if path.exists() and any(path.iterdir()):
+        raise UsageError(f"{path} is not empty", "Name a new folder.")
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    text = contract.read_text()
+    (path / "contract.yaml").write_text(text)
+    schema = _schema(path)
+    config = NodeConfig(party, role, "", "own", consent, schema.categorical, approve="ask")
+    home = NodeHome.create(path, config)
+    write_policy(home, _LAX)
+    make_node_key(path / FLOWER_KEY)
+    request = Request(
+        party, org, role, identity_of(home).sign_pk, (path / f"{FLOWER_KEY}.pub").read_text().strip(), schema,
+        version("fedprofile"),
+    )  # fmt: skip
+    return write_request(home, request)
+
+
+def _schema(path: Path) -> Schema:
+    """The columns that the contract lets into a run, in the order of the snapshot."""
+    from fedprofile.node.intake import home_contract
+
+    contract = home_contract(path)
+    names = [c.name for c in contract.features]
+    numeric = tuple(c for c in names if c not in contract.categorical)
+    return Schema(numeric, tuple(c for c in names if c in contract.categorical))
+
+
+def identity_of(home: NodeHome) -> Identity:
+    return Identity.from_seed(home.derive("identity"))
+
+
+def write_request(home: NodeHome, request: Request) -> Request:
+    """Sign and keep it."""
+    signed = request.signed(identity_of(home))
+    write_document(home.path / REQUEST, signed)
+    return signed
+
+
+def read_request(home: NodeHome) -> Request:
+    document = read_document(home.path / REQUEST)
+    if not isinstance(document, Request):
+        raise UsageError(f"{home.path / REQUEST} is no request", "Make the node again.")
+    return document
+
+
+def read_invitation(path: Path) -> Invitation:
+    """Raises UsageError for another document."""
+    document = read_document(path)
+    if not isinstance(document, Invitation):
+        raise UsageError(f"{path} is no invitation", "Ask the coordinator for its invitation.json.")
+    return document
+
+
+def changes(home: NodeHome, invitation: Invitation) -> dict[str, list[str]]:
+    """Parties that an invitation adds, changes and removes, against the pinned roster."""
+    pinned = pinned_roster(home)
+    before = {p.id: p for p in pinned.parties} if pinned else {}
+    after = {p.id: p for p in invitation.roster.parties}
+    return {
+        "added": sorted(after.keys() - before.keys()),
+        "changed": sorted(p for p in after.keys() & before.keys() if after[p] != before[p]),
+        "removed": sorted(before.keys() - after.keys()),
+    }
+
+
+def sign(home: NodeHome, invitation: Invitation, out: Path) -> RosterSignature:
+    """Sign the proposed roster; the file ``out`` goes back to the coordinator."""
+    if invitation.fab != _own_fab():
+        raise UsageError("the coordinator runs another release of fedprofile", "Install the same on both sides.")
+    signature = sign_invitation(home, invitation, identity_of(home))
+    write_document(out, signature)
+    return signature
+
+
+def _own_fab() -> str:
+    from fedprofile.flower.app_bundle import fab_hash
+
+    return fab_hash()
+
+
+def resident(home: NodeHome) -> Resident:
+    """The node's process to be. Raises UsageError before it has signed an invitation, or after it has left."""
+    from fedprofile.flower.resident import Resident, ResidentSettings
+
+    if (home.path / LEFT).exists():
+        raise UsageError(f"{home.path} has left its federation", "Make a new node.")
+    invitation = signed_invitation(home)
+    settings = ResidentSettings(
+        home=home.path,
+        coordinator=invitation.coordinator,
+        root_certificates=home.path / CA,
+        key=home.path / FLOWER_KEY,
+        state=home.path / "flower",
+        allowed_fabs=(_own_fab(),),
+    )
+    return Resident(settings, may_send=lambda: not (home.path / PAUSED).exists())
+
+
+def pause(home: NodeHome, paused: bool) -> None:
+    """At once: a reply that is being made waits in the node until it is resumed."""
+    if paused:
+        (home.path / PAUSED).touch()
+    else:
+        (home.path / PAUSED).unlink(missing_ok=True)
+
+
+def rotate(home: NodeHome) -> Request:
+    """A new Flower key under the same identity; the old one is kept until the coordinator knows the new one."""
+    from fedprofile.flower.node_key import make_node_key
+
+    path = home.path / FLOWER_KEY
+    for suffix in ("", ".pub"):
+        held = path.with_name(path.name + suffix)
+        held.replace(held.with_name(f"old-{held.name}"))
+    line = make_node_key(path)
+    return write_request(home, replace(read_request(home), flower_key=line.decode().strip()))
+
+
+def leave(home: NodeHome) -> None:
+    """Forget run state and session; the audit trail, keys and consents stay for as long as the law says.
+
+    Raises UsageError while a roster that this node pinned still names it: it has to sign one that does not.
+    """
+    invitation = signed_invitation(home) if pinned_roster(home) else None
+    if invitation is not None and home.config.party in {p.id for p in invitation.roster.parties}:
+        mend = "Have the coordinator propose a roster without it (`coordinator remove`), and sign that first."
+        raise UsageError(f"the roster still names {home.config.party!r}", mend)
+    home.clear_run()
+    (home.path / LEFT).touch()
+
+
+def status(home: NodeHome) -> dict[str, Any]:
+    """Facts about a node that hold without its process: where it stands, nothing of its table's content."""
+    from fedprofile.node.approvals import asked_plans
+    from fedprofile.node.snapshot import read_record
+
+    pinned = pinned_roster(home)
+    record = read_record(home.path)
+    decisions: dict[str, int] = {}
+    for asked in asked_plans(home):
+        decisions[asked.decision] = decisions.get(asked.decision, 0) + 1
+    return {
+        "party": home.config.party,
+        "role": home.config.role,
+        "release": version("fedprofile"),
+        "roster": pinned.version if pinned else 0,
+        "paused": (home.path / PAUSED).exists(),
+        "left": (home.path / LEFT).exists(),
+        "snapshot": record["rows"]["kept"] if record else None,
+        "plans": decisions,
+        "process": _process(home),
+    }
+
+
+def _process(home: NodeHome) -> dict[str, Any] | None:
+    file = home.path / "flower" / "status.json"
+    return json.loads(file.read_text()) if file.exists() else None

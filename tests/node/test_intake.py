@@ -186,7 +186,12 @@ def test_a_run_on_snapshots_equals_the_run_on_dealt_tables(world, finished_once)
         home = world.home(node.id)
         frame = _frame(node.table, "id").sample(fraction=1, shuffle=True, seed=5)
         columns = {
-            c: {"type": "category" if c in node.table.categorical else "number", "missing": 1, "grade": 3, "class": "C2"}
+            c: {
+                "type": "category" if c in node.table.categorical else "number",
+                "missing": 1,
+                "grade": 3,
+                "class": "C2",
+            }
             for c in node.table.columns
         }
         contract = {**CONTRACT, "id": {"name": "id"}, "columns": columns, "limits": {"min_rows": 1}}

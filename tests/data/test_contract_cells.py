@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprofile.data.contract import Column
 from fedprofile.data.contract_cells import Reading, date_shape, read_cells
+from fedprofile.data.reading import tidy
+from fedprofile.errors import DataError
 
 TODAY = date(2026, 11, 26)
 
@@ -106,3 +109,39 @@ def test_a_text_is_a_number_exactly_where_it_is_written_as_one(cells: list[str])
             assert found == (float(cell) if abs(float(cell)) != float("inf") else "[infinite]")
         else:
             assert isinstance(found, str)
+
+
+SERIES = {
+    **{str(t): pl.Series([1, 0, None], dtype=t) for t in (pl.Int8, pl.UInt8, pl.Int64, pl.UInt64, pl.Int128)},
+    **{str(t): pl.Series([1, 0, None], dtype=t) for t in (pl.Float32, pl.Float64, pl.Decimal(9, 2))},
+    "bool": pl.Series([True, False, None]),
+    "text": pl.Series(["1", "0", None]),
+    "categorical": pl.Series(["1", "0", None], dtype=pl.Categorical),
+    "null": pl.Series([None, None, None]),
+    "date": pl.Series([TODAY, None, TODAY]),
+    "moment": pl.Series([datetime(2026, 1, 1), None, None]),
+    "moment with zone": pl.Series([datetime(2026, 1, 1), None, None]).dt.replace_time_zone("Asia/Shanghai"),
+    "time": pl.Series([datetime(2026, 1, 1), None, None]).dt.time(),
+    "duration": pl.Series([timedelta(1), None, None]),
+    "list": pl.Series([[1], None, None]),
+    "struct": pl.Series([{"a": 1}, None, None]),
+    "bytes": pl.Series([b"1", None, None]),
+}
+FITS = {"number": 12, "integer": 12, "category": 12, "date": 4}
+
+
+@pytest.mark.parametrize("type_", FITS)
+def test_every_type_of_column_is_read_or_refused_as_a_whole(type_: Any) -> None:
+    column, read_ = Column("x", type_, 3, "C2", missing=1.0), []
+    for name, stored in SERIES.items():
+        raw = tidy(pl.DataFrame({"theirs": stored}))["theirs"]
+        try:
+            values, reasons = read_cells(raw, column, Reading("theirs"), "t", TODAY)
+        except DataError:
+            continue
+        assert len(values) == len(reasons) == 3
+        wanted = {"number": pl.Float64, "integer": pl.Float64, "category": pl.String, "date": pl.Date}[type_]
+        assert values.dtype == wanted
+        if not reasons.is_not_null().any():
+            read_.append(name)
+    assert len(read_) == FITS[type_], read_

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedprofile.data.contract_check import Examined, Reason, examine, missing_shares, reason_counts
@@ -43,6 +43,7 @@ def check(rows: list[tuple[Any, ...]]) -> Examined:
     return examine(frame, CONTRACT, same.readings, same.id, "t", date(2026, 11, 26))
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(ROW, min_size=1, max_size=12), st.randoms(use_true_random=False))
 def test_the_kept_table_is_free_of_order_and_of_repeats(rows: list[tuple[Any, ...]], shuffle: Any) -> None:
     found = check(rows)

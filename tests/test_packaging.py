@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+EXTRAS = ("data", "duckdb", "postgres", "dev")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
     for name in ("setup.cfg", "pyproject.toml", "README.md"):
         if (ROOT / name).is_file():
             shutil.copy(ROOT / name, copy)
-    for name in ("fedprofile", "configs"):
+    for name in ("fedprofile", "configs", "partners"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([*pip, "--wheel-dir", str(copy / "dist"), str(copy)], check=True)
@@ -56,10 +57,10 @@ def test_metadata_has_all_that_setup_cfg_declares(metadata):
     required = metadata.get_all("Requires-Dist")
     base = {bare(r) for r in required if "extra ==" not in r}
     assert base == {bare(r) for r in lines("options", "install_requires")}
-    for extra in ("data", "dev"):
+    for extra in EXTRAS:
         named = {bare(r) for r in required if f'extra == "{extra}"' in r}
         assert named == {bare(r) for r in lines("options.extras_require", extra)}
-    assert set(metadata.get_all("Provides-Extra")) == {"data", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == set(EXTRAS)
     assert set(metadata["Requires-Python"].split(",")) == {">=3.11", "<3.14"}
     assert metadata["Summary"]
 
@@ -76,13 +77,15 @@ def test_every_module_config_and_data_spec_is_inside(wheel):
     wanted = {str(path.relative_to(ROOT)) for path in (ROOT / "fedprofile").rglob("*.py")}
     wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "fedprofile" / "data" / "specs").glob("*.json")}
     wanted |= {f"fedprofile/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
+    wanted |= {f"fedprofile/{path.relative_to(ROOT)}" for path in (ROOT / "partners").glob("*/contract.yaml")}
     assert wanted <= inside
     assert {name for name in inside if name.startswith("tests")} == set()
 
 
 def test_every_room_is_a_listed_package():
-    rooms = {f"fedprofile.{path.parent.name}" for path in (ROOT / "fedprofile").glob("*/__init__.py")}
-    assert set(lines("options", "packages")) == rooms | {"fedprofile", "fedprofile.configs"}
+    found = (path.parent.relative_to(ROOT) for path in (ROOT / "fedprofile").rglob("__init__.py"))
+    rooms = {".".join(path.parts) for path in found}
+    assert set(lines("options", "packages")) == rooms | {"fedprofile.configs", "fedprofile.partners"}
 
 
 def test_every_requirement_is_pinned_and_no_pin_is_for_one_platform():
@@ -92,7 +95,7 @@ def test_every_requirement_is_pinned_and_no_pin_is_for_one_platform():
             name, pin = line.split("==")
             pins[name.lower().replace("_", "-")] = pin
     required = lines("options", "install_requires")
-    required += [r for extra in ("data", "dev") for r in lines("options.extras_require", extra)]
+    required += [r for extra in EXTRAS for r in lines("options.extras_require", extra)]
     assert {bare(r) for r in required} <= set(pins)
     assert not [name for name, pin in pins.items() if "+" in pin]
     assert "fedprofile" not in pins

@@ -7,6 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+# What the map can do about a reason; the others are for the table itself.
+_MENDS = {
+    "thousands_separator": "write `thousands: true` in map.yaml",
+    "unknown_code": "translate it under `codes` in map.yaml",
+    "not_a_date": "write its form under `date` in map.yaml",
+    "not_whole": "write `round: down` in map.yaml",
+    "not_a_number": "list marks of a missing value under `missing` in map.yaml",
+    "below_range": "check `unit` in map.yaml",
+    "above_range": "check `unit` and `missing` in map.yaml",
+}
 _RAW = argparse.RawDescriptionHelpFormatter
 
 
@@ -148,7 +158,10 @@ def _page(report: dict[str, Any]) -> str:
     ]
     if report["quarantine"]:
         lines += ["", f"{'rows':>8}  quarantined because"]
-        lines += [f"{q['rows']:>8}  {q['code']:<22}{q['column']}" for q in report["quarantine"]]
+        lines += [
+            f"{q['rows']:>8}  {q['code']:<22}{q['column']:<34}{_MENDS.get(q['code'], '')}".rstrip()
+            for q in report["quarantine"]
+        ]
     lines += ["", f"{'column':<42}{'type':<10}{'grade':<8}{'missing':>8}{'PSI':>8}"]
     for name, column in report["columns"].items():
         psi = report["drift"].get(name)

@@ -88,7 +88,7 @@ def _numbers(raw: pl.Series, column: Column, how: Reading, file: str) -> tuple[p
     else:
         reasons = pl.select(pl.when(raw.cast(pl.Float64).is_infinite()).then(pl.lit("infinite"))).to_series()
         if raw.dtype.is_integer():
-            lost = (raw > _EXACT) | (raw < -_EXACT)
+            lost = raw.cast(pl.Int128).abs() > _EXACT
             reasons = pl.select(pl.when(lost).then(pl.lit("too_large")).otherwise(reasons)).to_series()
         values = raw.cast(pl.Float64).fill_nan(None)
     unknown = [float(u) for u in (*how.missing, *column.unknown) if _is_number(u)]

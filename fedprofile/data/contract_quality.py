@@ -12,9 +12,10 @@ A part that the table gives no means to judge (no date column, too few rows) is 
 The figure reads as the share of the table that survives every doubt, if doubts strike independently.
 
 Copied records: a row counts as a copy if another row has equal values in every *fine* column (a number column with
-more than 50 distinct values), at least 5 of them known: every survey has people who share 3, none has any who share 5.
+more than 50 distinct values), at least 5 of them known. In NHANES 23 of 4,562 people share all of 3, nobody shares 5.
 Digits: Myers (1940) as the sum over last digits of |share - 1/10| / 2 (0 even, 0.9 one digit only), over whole values
-from 10 on that are not at an end of the column's range, less what chance gives on n values (about 1.2 / sqrt(n)).
+from 10 on that are not at an end of the column's range, less 2 / sqrt(n), which even digits of n values exceed about
+once in 400 tables.
 """
 
 from __future__ import annotations
@@ -114,5 +115,5 @@ def _digits(kept: pl.DataFrame, contract: Contract) -> float | None:
         values = values[(values >= 10) & (values == np.floor(values)) & ~np.isin(values, ends)]
         if len(values) >= _ENOUGH:
             shares = np.bincount((values % 10).astype(np.int64), minlength=10) / len(values)
-            excesses.append(max(0.0, float(np.abs(shares - 0.1).sum()) / 2 - 1.2 / math.sqrt(len(values))))
+            excesses.append(max(0.0, float(np.abs(shares - 0.1).sum()) / 2 - 2 / math.sqrt(len(values))))
     return 1 - max(excesses) if excesses else None

@@ -72,7 +72,10 @@ def parse_rule(name: str, never: str, sorts: Mapping[str, Sort]) -> Rule:
         raise RuleError(f"{parser.token!r} stands where the expression should end")
     if node.sort != "truth":
         raise RuleError("it compares nothing")
-    return Rule(name, never, node)
+    rule = Rule(name, never, node)
+    if not rule.columns:
+        raise RuleError("it names no column")
+    return rule
 
 
 def rule_expr(node: Node) -> pl.Expr:

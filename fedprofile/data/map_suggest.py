@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,10 +67,12 @@ def suggest(frame: pl.DataFrame, contract: Contract, file: str, today: date) -> 
         likeness = np.zeros((len(contract.columns), 1))
     rows, places = linear_sum_assignment(-likeness)
     taken = dict(zip(rows.tolist(), places.tolist(), strict=True))
+    settled = {j for i, j in taken.items() if likeness[i, j] >= _SURE}
     readings, absent = {}, []
     for i, column in enumerate(contract.columns):
         best = likeness[i, taken[i]] if i in taken else 0.0
-        near = [theirs[j] for j in np.argsort(-likeness[i], kind="stable")[:3] if likeness[i, j] >= _LIKE]
+        near = [theirs[j] for j in np.argsort(-likeness[i], kind="stable") if likeness[i, j] >= _LIKE]
+        near = [name for name in near if theirs.index(name) not in settled - {taken.get(i)}][:3]
         rival = [j for j in np.flatnonzero(likeness[i] > best - _CLOSE) if j != taken.get(i) and best < 1]
         if best < _SURE or rival:
             if near:
@@ -93,26 +96,32 @@ def name_likeness(column: Column, theirs: str) -> float:
 
     Words that only say the unit (age_months) may be left out.
     """
-    b = words(theirs)
     units = {w for u in relatives(column.unit) for w in UNITS[u][2]}
-    kinds = {tuple(b), tuple(w for w in b if w not in units)}
-    return max(_alike(words(name), list(theirs)) for name in (column.name, *column.aliases) for theirs in kinds)
+
+    def kinds(name: str) -> set[tuple[str, ...]]:
+        return {words(name), tuple(w for w in words(name) if w not in units)}
+
+    names = (column.name, *column.aliases)
+    return max(_alike(a, b) for name in names for a in kinds(name) for b in kinds(theirs))
 
 
-def _alike(a: list[str], b: list[str]) -> float:
+def _alike(a: tuple[str, ...], b: tuple[str, ...]) -> float:
     if not a or not b:
         return 0.0
     shared = len(set(a) & set(b)) / len(set(a) | set(b))
-    joined = difflib.SequenceMatcher(None, "".join(a), "".join(b), autojunk=False).ratio()
+    matcher = difflib.SequenceMatcher(None, "".join(a), "".join(b), autojunk=False)
+    # The bound is cheap, and most pairs of a wide table have nothing in common.
+    joined = matcher.ratio() if shared or matcher.quick_ratio() > _SURE else 0.0
     # Numbers tell columns of one family apart: reading 1 is never reading 2.
     digits = [[w for w in ws if w.isdigit()] for ws in (a, b)]
     cap = 1.0 if digits[0] == digits[1] else 0.7
     return min(cap, 1.0 if a == b else max(shared, 0.4 * shared + 0.6 * joined))
 
 
-def words(name: str) -> list[str]:
+@cache
+def words(name: str) -> tuple[str, ...]:
     """The words of a name in small letters: camelCase, under_scores and digits taken apart."""
-    return [w.lower() for w in _WORD.findall(unicodedata.normalize("NFKC", name))]
+    return tuple(w.lower() for w in _WORD.findall(unicodedata.normalize("NFKC", name)))
 
 
 def _id(frame: pl.DataFrame, contract: Contract, file: str) -> str:

@@ -98,6 +98,7 @@ def _refuse_writer(db: Any, table: str) -> None:
 
 
 def _read(db: Any, source: PostgresSource, table: str, id_column: str, columns: Sequence[str] | None) -> pl.DataFrame:
+    import polars as pl
     from psycopg import sql
 
     if source.what.query:
@@ -110,24 +111,22 @@ def _read(db: Any, source: PostgresSource, table: str, id_column: str, columns: 
     missing_column(found, table, id_column, columns)
     wanted = list(columns or found)
     names = sql.SQL(", ").join(map(sql.Identifier, wanted))
-    cells: list[list[Any]] = [[] for _ in wanted]
+    batches = [pl.DataFrame(schema=dict.fromkeys(wanted, pl.Null))]
     with db.cursor(name="fedprofile") as cursor:
         cursor.execute(sql.SQL("SELECT {} FROM {}").format(names, inner))
         while rows := cursor.fetchmany(_BATCH):
-            for column, values in zip(cells, zip(*rows, strict=True), strict=True):
-                column.extend(values)
-    import polars as pl
-
-    return pl.DataFrame([_series(n, v, table) for n, v in zip(wanted, cells, strict=True)])
+            columns_ = zip(wanted, zip(*rows, strict=True), strict=True)
+            batches.append(pl.DataFrame([_series(name, values, table) for name, values in columns_]))
+    return pl.concat(batches, how="vertical_relaxed")
 
 
-def _series(name: str, values: list[Any], table: str) -> pl.Series:
+def _series(name: str, values: tuple[Any, ...], table: str) -> pl.Series:
     """A column by the Python types that its SQL type gave; decimals as text, so that no digit is lost on the way."""
     import polars as pl
 
     kinds = {type(v) for v in values if v is not None}
     if not kinds:
-        return pl.Series(name, values, dtype=pl.String)
+        return pl.Series(name, values, dtype=pl.Null)
     if len(kinds) == 1:
         kind = next(iter(kinds))
         plain: dict[type, Any] = {bool: pl.Boolean, int: pl.Int64, float: pl.Float64, str: pl.String, date: pl.Date}

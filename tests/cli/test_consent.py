@@ -56,12 +56,15 @@ def test_import_show_revoke_verify(fp, home, monkeypatch):
     monkeypatch.setattr("sys.stdin", type("In", (), {"buffer": io.BytesIO(b"B\n")}))
     fp("revoke", "home", "--ids", "-", "--recipient", "bank")
     assert fp("show", "home", "--json")["purposes"] == [{"purpose": "tiering", "granted": 2, "authorised": {"bank": 1}}]
-    fp("revoke", "home", "--ids", "id.txt")
+    assert "warning" not in fp("revoke", "home", "--ids", "id.txt")
+    (home.path.parent / "typo.txt").write_text("ZANG4711\n")
+    assert fp("revoke", "home", "--ids", "typo.txt", "--json")["unknown"] == 1
+    assert "warning: 1 of them never signed" in fp("revoke", "home", "--ids", "typo.txt")
     assert "1 live grants; 0 also for bank" in fp("show", "home")
     lines = fp("verify", "home", "--json")["lines"]
-    assert lines == 5
+    assert lines == 7
     key = Identity.from_seed(home.derive("identity")).sign_pk.hex()
-    assert "5 lines in order" in fp("verify", "home", "--key", key)
+    assert "7 lines in order" in fp("verify", "home", "--key", key)
     assert "not the holder's" in fp("verify", "home", "--key", Identity.generate().sign_pk.hex(), code=1)
     assert "64 hexadecimal" in fp("verify", "home", "--key", "5f", code=2)
 

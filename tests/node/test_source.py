@@ -130,3 +130,15 @@ def test_a_table_that_is_stored_plain_again_leaves_no_keys_behind(sealed):
     assert not path.with_suffix(".sealed.json").exists()
     with pytest.raises(DataError, match="column 'nope'"):
         write_table(TABLE, path, Sealing(Vault("tax", bytes(32)), {"nope": "C3"}))
+
+
+def test_nothing_else_at_a_party_reads_a_stored_table():
+    """Whoever reads rows asks a permit: the parties' rooms open Parquet in one place."""
+    from pathlib import Path
+
+    import fedprofile
+
+    root = Path(fedprofile.__file__).parent
+    rooms = [f for room in ("node", "label_owner", "flower", "coordinator") for f in (root / room).rglob("*.py")]
+    readers = [f.relative_to(root).as_posix() for f in rooms if "_parquet(" in f.read_text()]
+    assert readers == ["node/source.py"]

@@ -8,6 +8,8 @@ where a row that made them has left since, the retry is refused and the run ends
 What this does not reach: a label or update that had left the node before, and labels of this customer that the label
 owner released to others; they stay in use until the run ends. Where two nodes knew a customer and one of them lost
 its permit before the score sum, the sum holds the other's score alone; the label owner cannot tell that from silence.
+Whoever sees the sums of a run with a person and of the next one without can compare them: only differential privacy
+bounds what that tells.
 """
 
 from __future__ import annotations

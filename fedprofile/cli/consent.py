@@ -79,7 +79,8 @@ def _import(args: argparse.Namespace) -> int:
         for terms, ids, start, end in parts:
             new += ledger.sign_up(terms, pseudonyms(ids, ledger.subject_key), start, end)
             rows += len(ids)
-    return print_result(args, {"rows": rows, "new": new}, f"{rows} signatures read, {new} new.")
+    facts = {"rows": rows, "new": new, "asked": home.config.consent == "ledger"}
+    return print_result(args, facts, f"{rows} signatures read, {new} new.{_idle(facts)}")
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -90,6 +91,7 @@ def _show(args: argparse.Namespace) -> int:
     consents = ledger.refresh()
     facts: dict[str, Any] = {
         "holder": ledger.holder,
+        "asked": home.config.consent == "ledger",
         "lines": ledger.head.seq,
         "customers": len(consents.subjects()),
         "purposes": consents.counts(ledger.now(), ledger.holder),
@@ -102,7 +104,7 @@ def _show(args: argparse.Namespace) -> int:
         both = ", ".join(f"{n} also for {who}" for who, n in purpose["authorised"].items()) or "nobody authorised"
         lines.append(f"  {purpose['purpose']}: {purpose['granted']} live grants; {both}")
     lines.append(f"deletion requests {facts['deletion_requests']}, break-glass reads {facts['break_glass_reads']}")
-    return print_result(args, facts, "\n".join(lines))
+    return print_result(args, facts, "\n".join(lines) + _idle(facts))
 
 
 def _revoke(args: argparse.Namespace) -> int:
@@ -127,6 +129,10 @@ def _delete(args: argparse.Namespace) -> int:
     facts = _whom(ledger, subjects)
     said = f"{facts['customers']} deletion requests recorded. Next: fedprofile consent certificate issue{_doubt(facts)}"
     return print_result(args, facts, said)
+
+
+def _idle(facts: dict[str, Any]) -> str:
+    return "" if facts["asked"] else "\nwarning: the node does not ask this ledger: set consent to ledger in node.json."
 
 
 def _whom(ledger: ConsentLedger, subjects: Subjects) -> dict[str, int]:

@@ -111,11 +111,15 @@ def _request(args: argparse.Namespace) -> int:
 
 def _approve(args: argparse.Namespace) -> int:
     from fedprofile.data.reading import read_bytes
+    from fedprofile.errors import UsageError
     from fedprofile.governance.break_glass import approve, to_json
     from fedprofile.secagg.identity import Identity
 
     made, approvals = _read(args.file)
-    mine = approve(made, args.name, Identity.from_seed(read_bytes(args.key, args.key.name)))
+    seed = read_bytes(args.key, args.key.name)
+    if len(seed) != 32:
+        raise UsageError(f"{args.key.name} is no key file", f"Make one with `{_NOUN} custodian new`.")
+    mine = approve(made, args.name, Identity.from_seed(seed))
     args.file.write_bytes(to_json(made, [*approvals, mine]) + b"\n")
     said = f"{args.name} approves: {', '.join(made.columns)} of subject {made.subject}, because of {made.reason}."
     return print_result(args, {"approvals": len(approvals) + 1}, said)

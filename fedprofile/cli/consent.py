@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedprofile.cli import break_glass
 from fedprofile.cli.customers import open_home, public_key, read_subject, read_subjects
 from fedprofile.cli.verbs import add_ids, add_verb, print_result
+
+if TYPE_CHECKING:
+    from fedprofile.governance.ledger import ConsentLedger
+    from fedprofile.governance.subjects import Subjects
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -75,7 +79,8 @@ def _import(args: argparse.Namespace) -> int:
         for terms, ids, start, end in parts:
             new += ledger.sign_up(terms, pseudonyms(ids, ledger.subject_key), start, end)
             rows += len(ids)
-    return print_result(args, {"rows": rows, "new": new}, f"{rows} signatures read, {new} new.")
+    facts = {"rows": rows, "new": new, "asked": home.config.consent == "ledger"}
+    return print_result(args, facts, f"{rows} signatures read, {new} new.{_idle(facts)}")
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -86,6 +91,7 @@ def _show(args: argparse.Namespace) -> int:
     consents = ledger.refresh()
     facts: dict[str, Any] = {
         "holder": ledger.holder,
+        "asked": home.config.consent == "ledger",
         "lines": ledger.head.seq,
         "customers": len(consents.subjects()),
         "purposes": consents.counts(ledger.now(), ledger.holder),
@@ -98,7 +104,7 @@ def _show(args: argparse.Namespace) -> int:
         both = ", ".join(f"{n} also for {who}" for who, n in purpose["authorised"].items()) or "nobody authorised"
         lines.append(f"  {purpose['purpose']}: {purpose['granted']} live grants; {both}")
     lines.append(f"deletion requests {facts['deletion_requests']}, break-glass reads {facts['break_glass_reads']}")
-    return print_result(args, facts, "\n".join(lines))
+    return print_result(args, facts, "\n".join(lines) + _idle(facts))
 
 
 def _revoke(args: argparse.Namespace) -> int:
@@ -108,8 +114,9 @@ def _revoke(args: argparse.Namespace) -> int:
     with home.lock():
         ledger, subjects = ledger_of(home), read_subjects(args, home)
         ledger.revoke(subjects, args.channel, purpose=args.purpose, recipient=args.recipient)
-    said = f"{len(subjects)} customers: consent taken back, from the node's next message on."
-    return print_result(args, {"customers": len(subjects), "line": ledger.head.seq}, said)
+    facts = _whom(ledger, subjects)
+    said = f"{facts['customers']} customers: consent taken back, from the node's next message on.{_doubt(facts)}"
+    return print_result(args, facts, said)
 
 
 def _delete(args: argparse.Namespace) -> int:
@@ -119,8 +126,25 @@ def _delete(args: argparse.Namespace) -> int:
     with home.lock():
         ledger, subjects = ledger_of(home), read_subjects(args, home)
         ledger.request_deletion(subjects, args.channel)
-    said = f"{len(subjects)} deletion requests recorded. Next: fedprofile consent certificate issue"
-    return print_result(args, {"customers": len(subjects), "line": ledger.head.seq}, said)
+    facts = _whom(ledger, subjects)
+    said = f"{facts['customers']} deletion requests recorded. Next: fedprofile consent certificate issue{_doubt(facts)}"
+    return print_result(args, facts, said)
+
+
+def _idle(facts: dict[str, Any]) -> str:
+    return "" if facts["asked"] else "\nwarning: the node does not ask this ledger: set consent to ledger in node.json."
+
+
+def _whom(ledger: ConsentLedger, subjects: Subjects) -> dict[str, int]:
+    unknown = int((~ledger.consents.names(subjects)).sum())
+    return {"customers": len(subjects), "unknown": unknown, "line": ledger.head.seq}
+
+
+def _doubt(facts: dict[str, int]) -> str:
+    """A mistyped id would revoke nothing, without a word."""
+    return (
+        f"\nwarning: {facts['unknown']} of them never signed anything here: check the ids." if facts["unknown"] else ""
+    )
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
+
+from fedprofile.cli.verbs import add_verb
 
 # What the map can do about a reason; the others are for the table itself.
 _MENDS = {
@@ -17,41 +18,24 @@ _MENDS = {
     "below_range": "check `unit` in map.yaml",
     "above_range": "check `unit` and `missing` in map.yaml",
 }
-_RAW = argparse.RawDescriptionHelpFormatter
-
 
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `map` and `check` below the noun `node`; each sets ``run(args) -> exit code``."""
-    map_ = _verb(
-        verbs,
-        "map",
-        "how the own table is written: draft map.yaml, or check and show it",
-        "  fedprofile node map --suggest\n  fedprofile node map",
-    )
+    map_ = add_verb(
+        verbs, "map", _map, "how the own table is written: draft map.yaml, or check and show it",
+        "fedprofile node map my-node --suggest\n  fedprofile node map my-node",
+    )  # fmt: skip
     map_.add_argument("--suggest", action="store_true", help="read the table and draft map.yaml")
     map_.add_argument("--force", action="store_true", help="with --suggest: replace the map.yaml that is there")
-    map_.set_defaults(run=_map)
 
-    check = _verb(
-        verbs,
-        "check",
-        "hold the own table against the contract: 1 if a limit stops a run",
-        "  fedprofile node check\n  fedprofile node check --freeze",
-    )
+    check = add_verb(
+        verbs, "check", _check, "hold the own table against the contract: 1 if a limit stops a run",
+        "fedprofile node check my-node\n  fedprofile node check my-node --freeze",
+    )  # fmt: skip
     check.add_argument("--freeze", action="store_true", help="if nothing stops it, keep it as the table that runs use")
     check.add_argument(
         "--accept-drift", action="store_true", help="the table changed since last time, and that is meant"
     )
-    check.set_defaults(run=_check)
-
-
-def _verb(verbs: Any, name: str, help: str, examples: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(
-        name, help=help, description=help.capitalize() + ".", epilog=f"examples:\n{examples}", formatter_class=_RAW
-    )
-    parser.add_argument("--home", type=Path, default=Path(), metavar="DIR", help="the node's home (default: here)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser
 
 
 def _map(args: argparse.Namespace) -> int:

@@ -83,10 +83,10 @@ class Chain:
                 file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
+                self._keep(head)
             except OSError:
                 os.ftruncate(file.fileno(), before.end)
                 raise
-            self._keep(head)
         return head
 
     def lines(self, after: Head = START) -> Iterator[tuple[Head, Record]]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fedprofile.data.ids import normalise_ids
 from fedprofile.data.reading import nearest, read_frame
 from fedprofile.errors import DataError
-from fedprofile.governance.consents import FOREVER, KINDS, Seconds, Terms
+from fedprofile.governance.consent_records import FOREVER, KINDS, Seconds, Terms
 
 if TYPE_CHECKING:
     import polars as pl

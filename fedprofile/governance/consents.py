@@ -12,37 +12,18 @@ nobody back.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from fedprofile.governance.subjects import Subjects, decode, encode
+from fedprofile.governance.consent_records import KINDS, Kind, Seconds, Terms, times
+from fedprofile.governance.subjects import Subjects, decode
 
 if TYPE_CHECKING:
     import polars as pl
-
-Kind = Literal["grant", "authorisation"]
-KINDS: tuple[Kind, ...] = ("grant", "authorisation")
-FOREVER = int(np.iinfo(np.int64).max)
-BLOCK = 50_000
-"""Subjects in one line: a line stays near 2 MB."""
-Seconds = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What many customers signed alike. ``recipient`` is a party id; of a grant it is the holder itself."""
-
-    kind: Kind
-    purpose: str
-    recipient: str
-    classes: tuple[str, ...]
-    text: str
-    channel: str
 
 
 @dataclass(frozen=True)
@@ -97,8 +78,8 @@ class Consents:
             if terms not in self.terms:
                 self.terms.append(terms)
             subjects = decode(record["subjects"])
-            times = [_times(record[k], len(subjects)) for k in ("from", "to")]
-            self._signed.append((self.lines, self.terms.index(terms), subjects, times[0], times[1]))
+            start, end = (times(record[k], len(subjects)) for k in ("from", "to"))
+            self._signed.append((self.lines, self.terms.index(terms), subjects, start, end))
         elif event in ("revocation", "deletion"):
             subjects = decode(record["subjects"])
             scope = ("", "") if event == "deletion" else (record["purpose"], record["recipient"])
@@ -149,15 +130,13 @@ class Consents:
         """Everybody whom a grant or authorisation ever named, once."""
         return cast(Subjects, _signed_frame(self._signed).select("lo", "hi").unique().to_numpy())
 
+    def names(self, subjects: Subjects) -> npt.NDArray[np.bool_]:
+        """(n,) bool: whom any grant or authorisation names, live or not."""
+        return _among(subjects, [s[2] for s in self._signed])
+
     def deleted(self, subjects: Subjects) -> npt.NDArray[np.bool_]:
         """(n,) bool: who asked to be deleted."""
-        import polars as pl
-
-        asked = _frame(subjects).with_row_index("row")
-        gone = pl.concat([_frame(s) for s, _ in self.deletions]) if self.deletions else _frame(subjects[:0])
-        held = np.zeros(len(subjects), dtype=np.bool_)
-        held[asked.join(gone, on=["lo", "hi"], how="semi")["row"].to_numpy()] = True
-        return held
+        return _among(subjects, [s for s, _ in self.deletions])
 
     def _live(self, kind: Kind, wanted: Wanted, recipient: str) -> pl.LazyFrame:
         import polars as pl
@@ -181,52 +160,12 @@ class Consents:
         return signed.join(cuts, on=["lo", "hi"], how="left").filter(alive)
 
 
-def signed_records(terms: Terms, subjects: Subjects, start: Seconds, end: Seconds, at: int) -> list[dict[str, Any]]:
-    """Ledger records of n customers who signed the same terms: subjects (n, 2), start and end (n,) UTC seconds."""
-    records = []
-    for i in range(0, len(subjects), BLOCK):
-        block = slice(i, i + BLOCK)
-        records.append(
-            {
-                "event": terms.kind,
-                "at": at,
-                "purpose": terms.purpose,
-                "recipient": terms.recipient,
-                "classes": list(terms.classes),
-                "text": terms.text,
-                "channel": terms.channel,
-                "subjects": encode(subjects[block]),
-                "from": _written(start[block]),
-                "to": _written(end[block]),
-            }
-        )
-    return records
-
-
-def revocation_records(
-    subjects: Subjects, channel: str, at: int, *, purpose: str = "", recipient: str = "", deletion: bool = False
-) -> list[dict[str, Any]]:
-    """Records that take back all (empty) or one purpose's and recipient's terms; a deletion request takes back all."""
-    scope = {} if deletion else {"purpose": purpose, "recipient": recipient}
-    event = "deletion" if deletion else "revocation"
-    blocks = [subjects[i : i + BLOCK] for i in range(0, len(subjects), BLOCK)]
-    return [{"event": event, "at": at, "channel": channel, "subjects": encode(b), **scope} for b in blocks]
-
-
-def _written(times: Seconds) -> int | str:
-    """One number where all are equal, else base64 of little-endian int64."""
-    if (times == times[0]).all():
-        return int(times[0])
-    return base64.b64encode(times.astype("<i8").tobytes()).decode()
-
-
-def _times(value: int | str, n: int) -> Seconds:
-    if isinstance(value, int):
-        return np.full(n, value, dtype=np.int64)
-    times = np.frombuffer(base64.b64decode(value, validate=True), "<i8").astype(np.int64)
-    if len(times) != n:
-        raise ValueError("one time for each subject")
-    return times
+def _among(subjects: Subjects, listed: Sequence[Subjects]) -> npt.NDArray[np.bool_]:
+    asked = _frame(subjects).with_row_index("row")
+    held = np.zeros(len(subjects), dtype=np.bool_)
+    everybody = np.concatenate([subjects[:0], *listed])
+    held[asked.join(_frame(everybody), on=["lo", "hi"], how="semi")["row"].to_numpy()] = True
+    return held
 
 
 def _frame(subjects: Subjects) -> pl.DataFrame:

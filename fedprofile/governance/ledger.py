@@ -17,7 +17,8 @@ import numpy as np
 
 from fedprofile.errors import DataError, UsageError
 from fedprofile.governance.chain import SIGNED_HEAD, START, Chain, Head, Record
-from fedprofile.governance.consents import Consents, Seconds, Terms, revocation_records, signed_records
+from fedprofile.governance.consent_records import Seconds, Terms, revocation_records, signed_records
+from fedprofile.governance.consents import Consents
 from fedprofile.governance.subjects import Subjects, key_check
 from fedprofile.secagg.identity import Identity
 
@@ -63,13 +64,11 @@ class ConsentLedger:
             raise UsageError(
                 f"{self.path.name} is missing: this home has no consent ledger", "Run `fedprofile consent import`."
             )
-        last = self.head
-        for head, record in self.chain.lines(self.head):
-            self._take(head, record)
-            last = head
-        if last != self.head:
-            self.chain.check_signature(last, self.identity.sign_pk)
-            self.head = last
+        if fresh := list(self.chain.lines(self.head)):
+            self.chain.check_signature(fresh[-1][0], self.identity.sign_pk)
+            for head, record in fresh:
+                self._take(head, record)
+                self.head = head
         return self.consents
 
     def _take(self, head: Head, record: Record) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from fedprofile.aggregation import SCORES
 from fedprofile.alignment.hashing import split_bucket
@@ -66,7 +67,8 @@ class LabelOwnerNode(Node):
         bucket, permitted = split_bucket(run.table.ids, read_fold(self.home)), run.permitted("label_release")
         train = (bucket < TRAIN_BELOW) & permitted
         bind(self.home, "release", 0, run.spine.slots[train])
-        remember_trained(self.home, run.plan, run.table.ids[(bucket < VALID_BELOW) & permitted])
+        used = run.table.ids[(bucket < VALID_BELOW) & permitted]
+        remember_trained(self.home, run.plan, run.permit, used)
         return release_labels(run.table.ids, labels, train, run.spine, run.plan, self.home.derive("labels"))
 
     def _open_scores(self, envelope: Envelope) -> Envelope:
@@ -76,9 +78,15 @@ class LabelOwnerNode(Node):
         if self.home.read(SCORE_SUM) is None:
             session = self.keeper.current
             request = session.verify_round(envelope.parts[0])
-            opened = session.open_sum(envelope.parts[1], request)
-            self.home.write_arrays(SCORE_SUM, {"sums": opened[SCORES].astype(np.float32)})
+            sums = session.open_sum(envelope.parts[1], request)[SCORES].astype(np.float32)
+            sums[self._unpermitted()] = 0
+            self.home.write_arrays(SCORE_SUM, {"sums": sums})
         return Envelope("opened")
+
+    def _unpermitted(self) -> npt.NDArray[np.int64]:
+        """Slots of customers whom this node may not score any more; nobody keeps what others said of them."""
+        run = self.run
+        return np.setdiff1d(run.alignment.slots, run.spine.slots[run.permitted("score")])
 
     def _finish(self, envelope: Envelope) -> Envelope:
         if not envelope.parts:

@@ -8,6 +8,8 @@ where a row that made them has left since, the retry is refused and the run ends
 What this does not reach: a label or update that had left the node before, and labels of this customer that the label
 owner released to others; they stay in use until the run ends. Where two nodes knew a customer and one of them lost
 its permit before the score sum, the sum holds the other's score alone; the label owner cannot tell that from silence.
+Whoever sees the sums of a run with a person and of the next one without can compare them: only differential privacy
+bounds what that tells.
 """
 
 from __future__ import annotations
@@ -75,14 +77,14 @@ def bind(home: NodeHome, what: str, t: int, slots: npt.NDArray[np.int64]) -> Non
         home.write(_BASIS, canonical(held | {what: [t, mark]}))
 
 
-def remember_trained(home: NodeHome, plan: RunPlan, ids: npt.NDArray[np.str_]) -> None:
+def remember_trained(home: NodeHome, plan: RunPlan, permit: Permit, ids: npt.NDArray[np.str_]) -> None:
     """Write down, before the first update leaves, with whom a run is trained; once a run, where there is a ledger.
 
     The pseudonyms stay in the key folder, sorted, 16 bytes each; the ledger signs their digest and number.
     """
-    if home.config.consent != "ledger":
+    if not isinstance(permit, LedgerPermit):
         return
-    file, ledger = _trained_file(home, plan.run_id), ledger_of(home)
+    file, ledger = _trained_file(home, plan.run_id), permit.ledger
     if any(record["run"] == plan.run_id.hex() for record in ledger.noted("trained")):
         return
     subjects = pseudonyms(ids, ledger.subject_key)

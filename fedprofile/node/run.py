@@ -157,7 +157,7 @@ class NodeRun:
     def training(self) -> LocalTraining:
         gaps = self.home.config.profile == "resilient"
         learner, (_, train) = self.learner(self.features), self.released()
-        remember_trained(self.home, self.plan, self.table.ids[train])
+        remember_trained(self.home, self.plan, self.permit, self.table.ids[train])
         terms = self.plan.learning, self.plan.tasks, learner, self.dither, self.spine.slots, gaps
         return LocalTraining(self.home, *terms)
 

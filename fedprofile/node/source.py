@@ -134,17 +134,21 @@ def restrict(spine: Spine, kept: npt.NDArray[np.bool_]) -> Spine:
 def _open(
     path: Path, frame: pl.DataFrame, ids: npt.NDArray[np.str_], rows: npt.NDArray[np.int64], vault: Vault | None
 ) -> dict[str, npt.NDArray[Any]]:
-    if not _beside(path).exists():
+    import polars as pl
+
+    names = [name for name, dtype in frame.schema.items() if dtype == pl.Binary]
+    if not names:
         return {}
     if vault is None:
         raise DataError(path.name, "the table has encrypted columns", "Read it through its node's home.")
-    head = json.loads(_beside(path).read_text())
-    snapshot = _bound(bytes.fromhex(head["snapshot"]), ids)
-    return {
-        name: vault.open(SealedColumn.from_json(sealed), frame[name][rows].to_list(), rows, name, snapshot)
-        for name, sealed in head["columns"].items()
-        if name in frame.columns
-    }
+    try:
+        head = json.loads(_beside(path).read_text())
+        snapshot = _bound(bytes.fromhex(head["snapshot"]), ids)
+        sealed = {name: SealedColumn.from_json(head["columns"][name]) for name in names}
+    except (OSError, ValueError, KeyError, TypeError):
+        mend = "Store the table again from its source."
+        raise DataError(_beside(path).name, "the keys of the encrypted columns are missing or damaged", mend) from None
+    return {name: vault.open(sealed[name], frame[name][rows].to_list(), rows, name, snapshot) for name in names}
 
 
 def _bound(snapshot: bytes, ids: npt.NDArray[np.str_]) -> bytes:

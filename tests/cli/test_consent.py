@@ -50,20 +50,30 @@ def fp(tmp_path, home, capsys, monkeypatch):
 
 def test_import_show_revoke_verify(fp, home, monkeypatch):
     assert "Run `fedprofile consent import`" in fp("show", "home", code=2)
-    assert fp("import", "home", "c.csv", "--json") == {"rows": 4, "new": 4}
-    assert fp("import", "home", "c.csv", "--json") == {"rows": 4, "new": 0}
+    assert fp("import", "home", "c.csv", "--json") == {"rows": 4, "new": 4, "asked": True}
+    assert fp("import", "home", "c.csv", "--json") == {"rows": 4, "new": 0, "asked": True}
     assert fp("show", "home", "--json")["purposes"] == [{"purpose": "tiering", "granted": 2, "authorised": {"bank": 2}}]
     monkeypatch.setattr("sys.stdin", type("In", (), {"buffer": io.BytesIO(b"B\n")}))
     fp("revoke", "home", "--ids", "-", "--recipient", "bank")
     assert fp("show", "home", "--json")["purposes"] == [{"purpose": "tiering", "granted": 2, "authorised": {"bank": 1}}]
-    fp("revoke", "home", "--ids", "id.txt")
+    assert "warning" not in fp("revoke", "home", "--ids", "id.txt")
+    (home.path.parent / "typo.txt").write_text("ZANG4711\n")
+    assert fp("revoke", "home", "--ids", "typo.txt", "--json")["unknown"] == 1
+    assert "warning: 1 of them never signed" in fp("revoke", "home", "--ids", "typo.txt")
     assert "1 live grants; 0 also for bank" in fp("show", "home")
     lines = fp("verify", "home", "--json")["lines"]
-    assert lines == 5
+    assert lines == 7
     key = Identity.from_seed(home.derive("identity")).sign_pk.hex()
-    assert "5 lines in order" in fp("verify", "home", "--key", key)
+    assert "7 lines in order" in fp("verify", "home", "--key", key)
     assert "not the holder's" in fp("verify", "home", "--key", Identity.generate().sign_pk.hex(), code=1)
     assert "64 hexadecimal" in fp("verify", "home", "--key", "5f", code=2)
+
+
+def test_a_ledger_that_nobody_asks_is_said_to_be_one(fp, home):
+    file = home.path / "node.json"
+    file.write_text(file.read_text().replace('"ledger"', '"simulated"'))
+    for words in (("import", "home", "c.csv"), ("show", "home")):
+        assert "the node does not ask this ledger" in fp(*words)
 
 
 def test_a_changed_ledger_is_refused_by_line(fp, home):
@@ -106,6 +116,7 @@ def test_a_value_in_the_clear_takes_two_keys(fp, home):
     for name in ("li", "li"):
         fp("break-glass", "approve", "r.json", "--name", name, "--key", f"{name}.key")
         assert "two different people" in fp("break-glass", "open", "home", "r.json", code=2)
+    assert "no key file" in fp("break-glass", "approve", "r.json", "--name", "wang", "--key", "id.txt", code=2)
     fp("break-glass", "approve", "r.json", "--name", "wang", "--key", "wang.key")
     assert fp("break-glass", "open", "home", "r.json") == "income: 98765.5\n"
     assert "opened before" in fp("break-glass", "open", "home", "r.json", code=2)

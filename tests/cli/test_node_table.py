@@ -81,66 +81,66 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_from_a_table_to_a_frozen_snapshot(home: Path, run: Run) -> None:
-    code, out, err = run("check", "--home", home)
+    code, out, err = run("check", home)
     assert (code, out) == (1, "")
     assert "map.yaml: the file is missing" in err
     assert "map --suggest" in err
-    code, out, _ = run("map", "--home", home, "--suggest")
+    code, out, _ = run("map", home, "--suggest")
     assert code == 0
     assert "3 of 4 columns mapped, id from 'customer_no'" in out
     assert "Spend: the name says 10k CNY" in out
-    assert "map.yaml is there already" in run("map", "--home", home, "--suggest")[2]
-    code, out, _ = run("map", "--home", home)
+    assert "map.yaml is there already" in run("map", home, "--suggest")[2]
+    code, out, _ = run("map", home)
     assert code == 0
     assert re.search(r"^Spend +spend_wan +number +3, C2 +10k CNY -> CNY$", out, re.M)
     assert re.search(r"^Remark +\(absent\)", out, re.M)
-    code, out, _ = run("check", "--home", home)
+    code, out, _ = run("check", home)
     assert code == 0
     assert "rows       200 read, 200 kept, 0 quarantined\n" in out
     assert "drift      nothing to compare with yet" in out
     assert out.endswith("fedprofile node check --freeze\n")
     assert not (home / "table.parquet").exists()
-    code, out, _ = run("check", "--home", home, "--freeze")
+    code, out, _ = run("check", home, "--freeze")
     assert code == 0
     assert out.endswith("Frozen: runs read this table from now on.\n")
     assert (home / "table.parquet").exists()
-    assert "last time 200 kept on" in run("check", "--home", home)[1]
+    assert "last time 200 kept on" in run("check", home)[1]
 
 
 def test_a_limit_ends_in_1_and_is_named(home: Path, run: Run) -> None:
-    run("map", "--home", home, "--suggest")
-    run("check", "--home", home, "--freeze")
+    run("map", home, "--suggest")
+    run("check", home, "--freeze")
     write(home, customers().with_columns(spend_wan=pl.lit("1,000")))
-    code, out, _ = run("check", "--home", home, "--freeze")
+    code, out, _ = run("check", home, "--freeze")
     assert code == 1
     assert re.search(r"^ +200  thousands_separator +Spend  +write `thousands: true`", out, re.M)
     assert "stops: quarantined is 1, above the contract's 0.05" in out
     assert "stops: min_rows is 0, below the contract's 100" in out
     assert "Frozen" not in out
-    code, out, _ = run("check", "--home", home, "--json")
+    code, out, _ = run("check", home, "--json")
     report = json.loads(out)
     assert (code, report["ok"], report["frozen"]) == (1, False, False)
     assert report["rows"] == {"read": 200, "kept": 0, "quarantined": 200}
 
 
 def test_drift_is_accepted_by_name(home: Path, run: Run) -> None:
-    run("map", "--home", home, "--suggest")
-    run("check", "--home", home, "--freeze")
+    run("map", home, "--suggest")
+    run("check", home, "--freeze")
     write(home, customers().with_columns(pl.col("spend_wan") + 50))
-    code, out, _ = run("check", "--home", home)
+    code, out, _ = run("check", home)
     assert code == 1
     assert "stops: drift of Spend" in out
-    assert run("check", "--home", home, "--freeze", "--accept-drift")[0] == 0
-    assert run("check", "--home", home)[0] == 0
+    assert run("check", home, "--freeze", "--accept-drift")[0] == 0
+    assert run("check", home)[0] == 0
 
 
 def test_json_of_every_verb(home: Path, run: Run) -> None:
-    code, out, _ = run("check", "--home", home, "--json")
+    code, out, _ = run("check", home, "--json")
     assert code == 1
     assert json.loads(out)["file"] == "map.yaml"
-    drafted = json.loads(run("map", "--home", home, "--suggest", "--json")[1])
+    drafted = json.loads(run("map", home, "--suggest", "--json")[1])
     assert drafted["mapped"] == 3
-    shown = json.loads(run("map", "--home", home, "--json")[1])
+    shown = json.loads(run("map", home, "--json")[1])
     assert [c["from"] for c in shown["columns"]] == ["spend_wan", "city", "", "updated"]
 
 
@@ -165,11 +165,11 @@ def test_no_cell_is_ever_printed(run: Run, rows: list[tuple[Any, ...]], parquet:
             (home / "source.yaml").write_text("parquet: t.parquet\n")
         limits = {"quarantined": 1, "min_rows": 1, "quality": 0} if frozen else {}
         (home / "contract.yaml").write_text(yaml.safe_dump({**CONTRACT, "limits": limits}, sort_keys=False))
-        said = run("map", "--home", home, "--suggest")
+        said = run("map", home, "--suggest")
         columns = {c: {"from": c.lower()} for c in CONTRACT["columns"]}
         (home / "map.yaml").write_text(yaml.safe_dump({"id": "customer", "columns": columns}))
-        said += run("map", "--home", home) + run("check", "--home", home) + run("check", "--home", home, "--json")
-        said += run("check", "--home", home, "--freeze")
+        said += run("map", home) + run("check", home) + run("check", home, "--json")
+        said += run("check", home, "--freeze")
         record = home / "intake.json"
         text = "\n".join(str(s) for s in said) + (record.read_text() if record.exists() else "")
     # What the contract itself says, a date of today and short counts are no secrets; every other cell would be.

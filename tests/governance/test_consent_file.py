@@ -6,7 +6,7 @@ import pytest
 
 from fedprofile.errors import DataError
 from fedprofile.governance.consent_file import COLUMNS, read_consents
-from fedprofile.governance.consents import FOREVER, Terms
+from fedprofile.governance.consent_records import FOREVER, Terms
 
 HEAD = ",".join(COLUMNS)
 SECRET = "4711"

@@ -5,7 +5,7 @@ import pytest
 
 from fedprofile.errors import DataError, UsageError
 from fedprofile.governance.chain import SIGNED_HEAD, Chain
-from fedprofile.governance.consents import BLOCK, FOREVER, Terms
+from fedprofile.governance.consent_records import BLOCK, FOREVER, Terms
 from fedprofile.governance.ledger import constant
 from fedprofile.governance.subjects import decode, encode, pseudonyms
 from fedprofile.secagg.identity import Identity

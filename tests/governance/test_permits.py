@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedprofile.errors import ConfigError
-from fedprofile.governance.consents import FOREVER, Terms, Wanted
+from fedprofile.governance.consent_records import FOREVER, Terms
+from fedprofile.governance.consents import Wanted
 from fedprofile.governance.ledger import constant
 from fedprofile.governance.permits import LedgerPermit, permit_named
 from fedprofile.governance.subjects import pseudonyms

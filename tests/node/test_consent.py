@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fedprofile.errors import DataError, NodeFailed, PolicyRefusal
-from fedprofile.governance.consents import FOREVER, KINDS, Terms
+from fedprofile.governance.consent_records import FOREVER, KINDS, Terms
 from fedprofile.governance.ledger import constant
 from fedprofile.governance.subjects import pseudonyms
 from fedprofile.messages import Envelope
@@ -137,6 +137,15 @@ def test_a_revocation_counts_from_the_next_message_on_at_every_stage(asked, draw
         gone["release"] = spine.slots[:40].tolist()
         revoke(world, "bank", ids)
 
+    def set_back():
+        nonlocal later
+        later = timedelta(0)
+        leave("scores", "tax", skip=20)()
+
+    def before_opening():
+        ids, gone["opening"] = in_training(world, "bank", 5, skip=80)
+        revoke(world, "bank", ids)
+
     def expire():
         nonlocal later
         later = timedelta(days=2)
@@ -165,7 +174,8 @@ def test_a_revocation_counts_from_the_next_message_on_at_every_stage(asked, draw
     script.on("bank", "round", 1, leave("bank", "bank", skip=50))
     script.on("tax", "round", 2, leave("round 2", "tax", skip=12))
     script.on("tax", "round", 3, expire)
-    script.on("tax", "round", 4, leave("scores", "tax", skip=20), refused_retry("retry of scores", 40))
+    script.on("bank", "score-sum", 1, before_opening)
+    script.on("tax", "round", 4, set_back, refused_retry("retry of scores", 40))
     world.drive(via=script)
 
     # alignment
@@ -186,12 +196,18 @@ def test_a_revocation_counts_from_the_next_message_on_at_every_stage(asked, draw
     placed = {p: world.node(p).run.placed_scores() for p in ("tax", "ecommerce")}
     expired = set(spine.slots[np.isin(table_ids(world, "tax")[spine.rows], expiring)].tolist())
     assert len(expired) > 3
-    out = sorted(expired.union(*(gone[s] for s in ("round 1", "retry of round 1", "round 2", "scores"))))
+    silent = expired.union(*(gone[s] for s in ("round 1", "retry of round 1", "round 2", "scores")))
+    out = sorted(silent)
     assert len(out) > 20
     assert not placed["tax"][out].any()
     opened = world.home("bank").read_arrays("score_sum.safetensors")["sums"]
+    assert not opened[gone["opening"]].any()
+    assert not opened[gone["bank"]].any()
+    out = np.setdiff1d(out, [s for stage in ("release", "bank", "opening") for s in gone[stage]])
+    assert len(out) > 10
     np.testing.assert_allclose(opened[out], placed["ecommerce"][out], atol=1 / 16)
-    sent = np.setdiff1d(spine.slots[spine.enough], out + gone["retry of scores"])
+    assert placed["ecommerce"][gone["opening"]].any()
+    sent = np.setdiff1d(spine.slots[spine.enough], sorted(silent) + gone["retry of scores"])
     assert (placed["tax"][sent] != 0).any(axis=1).mean() > 0.9
 
 

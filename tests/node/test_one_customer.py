@@ -5,11 +5,12 @@ import pytest
 
 from fedprofile.errors import DataError, UsageError
 from fedprofile.governance.break_glass import approve, register, request
-from fedprofile.governance.consents import FOREVER, Terms
+from fedprofile.governance.consent_records import FOREVER, Terms
 from fedprofile.governance.deletion import verify_certificate
 from fedprofile.governance.ledger import constant
+from fedprofile.governance.permits import SimulatedPermit
 from fedprofile.governance.subjects import pseudonyms
-from fedprofile.node.consent import ledger_of, remember_trained, vault_of
+from fedprofile.node.consent import ledger_of, permit_of, remember_trained, vault_of
 from fedprofile.node.home import NodeConfig, NodeHome
 from fedprofile.node.one_customer import deletion_certificate, open_in_the_clear
 from fedprofile.node.source import Sealing, write_table
@@ -100,17 +101,19 @@ def test_deletion_ends_in_a_certificate_of_the_runs_that_the_node_wrote_down(hom
     for kind in ("grant", "authorisation"):
         terms = Terms(kind, plan.purpose, "tax" if kind == "grant" else "bank", (), "v1", "app")
         ledger.sign_up(terms, person(home), constant(0, 1), constant(FOREVER, 1))
-    runs = [replace(plan, run_id=bytes([i]) * 32) for i in range(4)]
-    remember_trained(home, runs[0], np.array(["A", "B"]))
-    remember_trained(home, runs[1], np.array(["B", "A"]))
-    remember_trained(home, runs[1], np.array(["B"]))  # a run that goes on, one row less
+    permit = permit_of(home, plan.purpose)
+    runs = [replace(plan, run_id=bytes([i + 1]) * 32) for i in range(4)]
+    remember_trained(home, runs[0], permit, np.array(["A", "B"]))
+    remember_trained(home, runs[1], permit, np.array(["B", "A"]))
+    remember_trained(home, runs[1], permit, np.array(["B"]))  # a run that goes on, one row less
+    remember_trained(home, replace(plan, run_id=bytes(32)), SimulatedPermit(), np.array(["A"]))
     with pytest.raises(UsageError, match="no deletion"):
         deletion_certificate(home, person(home))
     ledger.request_deletion(person(home), "letter")
     first = deletion_certificate(home, person(home))
     assert (first["last_model"]["run"], first["first_without"]) == (runs[1].run_id.hex(), None)
-    remember_trained(home, runs[2], np.array(["B"]))
-    remember_trained(home, runs[3], np.array(["B"]))
+    remember_trained(home, runs[2], permit, np.array(["B"]))
+    remember_trained(home, runs[3], permit, np.array(["B"]))
     later = deletion_certificate(home, person(home))
     assert later["last_model"]["plan"] == runs[1].hash.hex()
     assert later["first_without"]["run"] == runs[2].run_id.hex()

@@ -2,6 +2,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedprofile.errors import DataError
 from fedprofile.governance.envelope import Vault
@@ -124,9 +126,49 @@ def test_a_cell_belongs_to_its_customer(sealed):
         read_permitted(path, frozenset({"c"}), SPINE, SimulatedPermit(), "training", vault)
 
 
+@pytest.mark.parametrize("damage", [None, b"", b"{}", b'{"snapshot": "00", "columns": {"x": 1}}'])
+def test_lost_or_damaged_keys_are_named(sealed, damage):
+    path, vault = sealed
+    file = path.with_suffix(".sealed.json")
+    file.unlink() if damage is None else file.write_bytes(damage)
+    with pytest.raises(DataError, match=r"sealed\.sealed\.json: the keys"):
+        read_permitted(path, frozenset({"c"}), SPINE, SimulatedPermit(), "training", vault)
+
+
+@settings(max_examples=40, deadline=None)
+@given(allowed=st.sets(st.sampled_from("abcdefgh")), rows=st.lists(st.integers(0, 7), unique=True), seal=st.booleans())
+def test_what_comes_out_is_what_stands_in_the_spine_and_the_permit_allows(tmp_path_factory, allowed, rows, seal):
+    path, vault = tmp_path_factory.mktemp("table") / "t.parquet", Vault("tax", bytes(32))
+    ids = np.array(list("abcdefgh"))
+    write_table(Table(ids, {"x": np.arange(8.0)}), path, Sealing(vault, {"x": "C3"}) if seal else None)
+    slots = np.arange(len(rows)) * 3
+    spine = Spine(30, np.array(rows, dtype=np.int64), slots, np.ones(len(rows), bool), bytes(32))
+    permit = Only(tuple(allowed))
+    table, left = read_permitted(path, frozenset(), spine, permit, "training", vault)
+    expected = [(r, s) for r, s in zip(rows, slots.tolist(), strict=True) if ids[r] in allowed]
+    assert list(zip(left.rows.tolist(), left.slots.tolist(), strict=True)) == expected
+    assert (table.ids.tolist(), table.columns["x"].tolist()) == (
+        [ids[r] for r, _ in expected],
+        [r for r, _ in expected],
+    )
+    assert read_ids(path, permit)[1].tolist() == sorted(allowed)
+
+
 def test_a_table_that_is_stored_plain_again_leaves_no_keys_behind(sealed):
     path, _ = sealed
     write_table(TABLE, path)
     assert not path.with_suffix(".sealed.json").exists()
     with pytest.raises(DataError, match="column 'nope'"):
         write_table(TABLE, path, Sealing(Vault("tax", bytes(32)), {"nope": "C3"}))
+
+
+def test_nothing_else_at_a_party_reads_a_stored_table():
+    """Whoever reads rows asks a permit: the parties' rooms open Parquet in one place."""
+    from pathlib import Path
+
+    import fedprofile
+
+    root = Path(fedprofile.__file__).parent
+    rooms = [f for room in ("node", "label_owner", "flower", "coordinator") for f in (root / room).rglob("*.py")]
+    readers = [f.relative_to(root).as_posix() for f in rooms if "_parquet(" in f.read_text()]
+    assert readers == ["node/source.py"]

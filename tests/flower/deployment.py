@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fedprofile.flower.app_bundle import fab_hash
 from fedprofile.flower.node_key import make_node_key
@@ -53,21 +53,49 @@ class Deployment:
             self._serving = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **(env or {})})
         self.link.wait_ready(90)
 
-    def enrol(self, party: str, home: Path, **changes: object) -> ResidentSettings:
-        """Make and register the party's key, write its settings."""
-        keys = self.root / "keys"
-        keys.mkdir(exist_ok=True)
-        self.link.register(party, make_node_key(keys / party))
-        made = ResidentSettings(
+    def enrol(self, party: str, home: Path) -> ResidentSettings:
+        """Make and register the party's key, once; write its settings."""
+        key = self.root / "keys" / party
+        if not key.exists():
+            key.parent.mkdir(exist_ok=True)
+            self.link.register(party, make_node_key(key))
+        self.settings[party] = ResidentSettings(
             home=home,
             coordinator=self.link.gate_address,
             root_certificates=self.link.authority.certificate,
-            key=keys / party,
+            key=key,
             state=self.root / "state" / party,
             allowed_fabs=(fab_hash(),),
+            poll_s=0.5,
         )
-        self.settings[party] = replace(made, **changes)
         return self.settings[party]
+
+    @contextmanager
+    def of(self, federated: Any, **env: dict[str, str]) -> Iterator[None]:
+        """A federation's nodes, each a process; ``env`` by party."""
+        for party, home in federated.homes.items():
+            self.enrol(party, home)
+            self.start(party, env.get(party))
+        try:
+            self.online(*federated.homes)
+            yield
+        finally:
+            self.stop_nodes()
+
+    def died(self, party: str, seconds: float = 120) -> None:
+        """Wait for a node that kills itself."""
+        self.nodes[party].join(seconds)
+        assert self.nodes[party].exitcode == -signal.SIGKILL, self.log(party)
+
+    def stop_nodes(self) -> None:
+        for node in self.nodes.values():
+            if node.is_alive():
+                os.kill(node.pid or 0, signal.SIGCONT)
+                node.terminate()
+        for node in self.nodes.values():
+            node.join(15)
+            node.kill()
+        self.nodes.clear()
 
     def start(self, party: str, env: Mapping[str, str] | None = None) -> multiprocessing.process.BaseProcess:
         """A process forked from one that has torch loaded: starting six Pythons costs half a minute of CPU."""
@@ -92,13 +120,7 @@ class Deployment:
         )
 
     def close(self) -> None:
-        for node in self.nodes.values():
-            if node.is_alive():
-                os.kill(node.pid or 0, signal.SIGCONT)
-                node.terminate()
-        for node in self.nodes.values():
-            node.join(15)
-            node.kill()
+        self.stop_nodes()
         self.link.stop()
         if self._serving is not None:
             self._serving.wait(30)

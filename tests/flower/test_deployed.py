@@ -9,39 +9,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 
 import pytest
-from safetensors.numpy import load_file
-
-from fedprofile.flower import client_app, server_app
-from fedprofile.flower.inprocess import run_in_process
-
-STAGES = ("approve", "keys", "align", "release", "stats", "rounds", "weights", "scores")
-
-
-def result(federated) -> dict[str, bytes]:
-    """Everything that the coordinator and the bank are left with, bit for bit."""
-    arrays = load_file(federated.folder / "checkpoint.safetensors")
-    found = {name: value.tobytes() for name, value in arrays.items()}
-    for name in ("score_sum", "shared"):
-        kept = load_file(federated.homes["bank"] / "run" / f"{name}.safetensors")
-        found |= {f"bank/{n}": v.tobytes() for n, v in kept.items()}
-    return found
-
-
-def own_secrets(federated):
-    """Homes whose session keys are drawn from the system and lie in no file; labels and rounding stay as they were."""
-    for home in federated.homes.values():
-        node = home / "node.json"
-        node.write_text(node.read_text().replace('"secrets": "simulated"', '"secrets": "own"'))
-    return federated
-
-
-def in_process(federated) -> dict[str, bytes]:
-    run_in_process(server_app.app, client_app.app, federated.homes, federated.folder)
-    client_app.forget(list(federated.homes.values()))
-    return result(federated)
+from deployment import FEW, Disturbed, in_process, own_secrets, result
 
 
 def outcome(federated) -> dict:
@@ -67,41 +37,6 @@ def test_six_deployed_nodes_train_the_simulated_model_bit_for_bit(small, deploym
     assert ours == theirs, "not a message, byte or round sum more"
     progress = json.loads((there.folder / "progress.json").read_text())
     assert progress["stage"] == "scores"
-
-
-class Disturbed:
-    """A deployed run of three nodes with real secrets in memory only, and the means to hurt it."""
-
-    def __init__(self, deployment, federated) -> None:
-        self.deployment, self.federated = deployment, federated
-        self.run = deployment.link.submit(federated.folder)
-
-    def until(self, stage: str, round: int = 0) -> None:
-        """Wait for the coordinator to come to a stage, or past it."""
-        give_up = time.monotonic() + 120
-        file, wanted = self.federated.folder / "progress.json", (STAGES.index(stage), round)
-        while True:
-            seen = json.loads(file.read_text()) if file.exists() else {"stage": "approve", "round": 0}
-            if (STAGES.index(seen["stage"]), seen["round"]) >= wanted:
-                return
-            assert time.monotonic() < give_up, f"still at {seen}"
-            time.sleep(0.05)
-
-    def finish(self) -> dict[str, bytes]:
-        ended = self.deployment.link.wait(self.run, 300)
-        failure = self.federated.folder / "failure.json"
-        assert ended.outcome == "completed", failure.read_text() if failure.exists() else self.log()
-        return result(self.federated)
-
-    def log(self) -> str:
-        return "".join(self.deployment.link.logs(self.run))
-
-    def kill_server_app(self) -> None:
-        os.kill(int((self.federated.folder / server_app.PID).read_text()), signal.SIGKILL)
-
-
-FEW = ("align=simulated",)
-"""Settings of runs that are disturbed: what an alignment does when it is cut is tests/flower/test_resume.py's."""
 
 
 @pytest.fixture(scope="module")

@@ -187,6 +187,8 @@ class Resident:
         self._fleet.push(delivery, reply, time.monotonic() - start)
         crash_at("uploaded")
         self._fleet.confirm(delivery)
+        if not reply.has_error():
+            self._note(answered=self._status.answered + 1)
 
     def _objection(self, delivery: Delivery) -> tuple[int, str] | None:
         """Error code and fixed reason for a run that this node does not serve."""
@@ -215,7 +217,6 @@ class Resident:
             log.error("the ClientApp failed: %s", type(error).__name__)
             self._note(failed=self._status.failed + 1)
             return refusal(APP_RAISED, type(error).__name__, message)
-        self._note(answered=self._status.answered + 1)
         return reply
 
     def _ask_leave(self) -> bool:

@@ -198,3 +198,55 @@ def test_equal_runs_are_equal_byte_by_byte(world, finished):
     outcome = world.drive()
     assert all(np.array_equal(outcome.shared[n], w) for n, w in finished[1].shared.items())
     assert outcome.wire.up == finished[1].wire.up
+
+
+@pytest.mark.parametrize("stage", ["key-bundle", "open-bundle", "release-request", "release", "round", "score-sum"])
+def test_a_node_whose_keys_died_makes_all_agree_new_ones(world, finished, stage):
+    """Real session keys are in memory only: after a restart within a run the same integers go under new masks."""
+    for home in world.homes.values():
+        node = home.path / "node.json"
+        node.write_text(node.read_text().replace('"secrets": "simulated"', '"secrets": "own"'))
+    restarted = []
+    party = "bank" if stage in ("release-request", "score-sum") else "tax"
+
+    def via(to, request):
+        if (to, Envelope.decode(request).type) == (party, stage) and not restarted:
+            restarted.append(world.restart(to))
+        return world.node(to).handle(request)
+
+    outcome = world.drive(via=via)
+    assert restarted
+    assert same(outcome.shared, finished[1].shared)
+    assert outcome.summaries == finished[1].summaries
+    assert "need_setup" in {entry.get("code") for entry in world.node(party).journal}
+    assert [s["t"] for s in outcome.summaries] == [1, 2]
+
+
+@pytest.mark.parametrize("type_", ["setup", "key-bundle", "round"])
+def test_a_message_that_comes_twice_does_not_end_the_run(world, finished, type_):
+    """The answer to the first one was lost on the way: refused, and all agree new keys."""
+    doubled = []
+
+    def via(to, request):
+        answer = world.node(to).handle(request)
+        if (to, Envelope.decode(request).type) == ("tax", type_) and not doubled:
+            doubled.append(Envelope.decode(answer).type)
+            return world.node(to).handle(request)
+        return answer
+
+    assert same(world.drive(via=via).shared, finished[1].shared)
+    assert doubled
+
+
+def test_a_node_that_never_keeps_its_keys_ends_the_run(world):
+    """New keys are agreed a bounded number of times."""
+    asked = []
+
+    def via(to, request):
+        asked.append(Envelope.decode(request).type)
+        forgetful = to == "tax" and asked[-1] == "round"
+        return Envelope("error", {"code": "need_setup"}).encode() if forgetful else world.node(to).handle(request)
+
+    with pytest.raises(NodeFailed, match="need_setup"):
+        world.drive(via=via)
+    assert asked.count("setup") == 9 * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
@@ -11,15 +12,26 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from safetensors.numpy import load_file
+
+from fedprofile.flower import client_app, server_app
 from fedprofile.flower.app_bundle import fab_hash
+from fedprofile.flower.inprocess import run_in_process
 from fedprofile.flower.node_key import make_node_key
 from fedprofile.flower.resident import ResidentSettings, run_resident
 from fedprofile.flower.superlink import SuperLink
 
-SERVE = "import sys; from pathlib import Path; from fedprofile.flower.serve import serve; serve(Path(sys.argv[1]))"
+SERVE = """\
+import logging, sys
+from pathlib import Path
+from fedprofile.flower.serve import serve
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+logging.getLogger("httpx").setLevel(logging.WARNING)
+serve(Path(sys.argv[1]))
+"""
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -53,21 +65,49 @@ class Deployment:
             self._serving = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **(env or {})})
         self.link.wait_ready(90)
 
-    def enrol(self, party: str, home: Path, **changes: object) -> ResidentSettings:
-        """Make and register the party's key, write its settings."""
-        keys = self.root / "keys"
-        keys.mkdir(exist_ok=True)
-        self.link.register(party, make_node_key(keys / party))
-        made = ResidentSettings(
+    def enrol(self, party: str, home: Path) -> ResidentSettings:
+        """Make and register the party's key, once; write its settings."""
+        key = self.root / "keys" / party
+        if not key.exists():
+            key.parent.mkdir(exist_ok=True)
+            self.link.register(party, make_node_key(key))
+        self.settings[party] = ResidentSettings(
             home=home,
             coordinator=self.link.gate_address,
             root_certificates=self.link.authority.certificate,
-            key=keys / party,
+            key=key,
             state=self.root / "state" / party,
             allowed_fabs=(fab_hash(),),
+            poll_s=0.5,
         )
-        self.settings[party] = replace(made, **changes)
         return self.settings[party]
+
+    @contextmanager
+    def of(self, federated: Any, **env: dict[str, str]) -> Iterator[None]:
+        """A federation's nodes, each a process; ``env`` by party."""
+        for party, home in federated.homes.items():
+            self.enrol(party, home)
+            self.start(party, env.get(party))
+        try:
+            self.online(*federated.homes)
+            yield
+        finally:
+            self.stop_nodes()
+
+    def died(self, party: str, seconds: float = 120) -> None:
+        """Wait for a node that kills itself."""
+        self.nodes[party].join(seconds)
+        assert self.nodes[party].exitcode == -signal.SIGKILL, self.log(party)
+
+    def stop_nodes(self) -> None:
+        for node in self.nodes.values():
+            if node.is_alive():
+                os.kill(node.pid or 0, signal.SIGCONT)
+                node.terminate()
+        for node in self.nodes.values():
+            node.join(15)
+            node.kill()
+        self.nodes.clear()
 
     def start(self, party: str, env: Mapping[str, str] | None = None) -> multiprocessing.process.BaseProcess:
         """A process forked from one that has torch loaded: starting six Pythons costs half a minute of CPU."""
@@ -92,13 +132,7 @@ class Deployment:
         )
 
     def close(self) -> None:
-        for node in self.nodes.values():
-            if node.is_alive():
-                os.kill(node.pid or 0, signal.SIGCONT)
-                node.terminate()
-        for node in self.nodes.values():
-            node.join(15)
-            node.kill()
+        self.stop_nodes()
         self.link.stop()
         if self._serving is not None:
             self._serving.wait(30)
@@ -114,3 +148,66 @@ def deployed(root: Path, stock: bool = False, env: Mapping[str, str] | None = No
         yield deployment
     finally:
         deployment.close()
+
+
+# -- runs ------------------------------------------------------------------------------------------
+FEW = ("align=simulated",)
+"""Settings of runs that are disturbed: what an alignment does when it is cut is tests/flower/test_resume.py's."""
+
+
+STAGES = ("approve", "keys", "align", "release", "stats", "rounds", "weights", "scores")
+
+
+def result(federated) -> dict[str, bytes]:
+    """Everything that the coordinator and the bank are left with, bit for bit."""
+    arrays = load_file(federated.folder / "checkpoint.safetensors")
+    found = {name: value.tobytes() for name, value in arrays.items()}
+    for name in ("score_sum", "shared"):
+        kept = load_file(federated.homes["bank"] / "run" / f"{name}.safetensors")
+        found |= {f"bank/{n}": v.tobytes() for n, v in kept.items()}
+    return found
+
+
+def own_secrets(federated):
+    """Homes whose session keys are drawn from the system and lie in no file; labels and rounding stay as they were."""
+    for home in federated.homes.values():
+        node = home / "node.json"
+        node.write_text(node.read_text().replace('"secrets": "simulated"', '"secrets": "own"'))
+    return federated
+
+
+def in_process(federated) -> dict[str, bytes]:
+    run_in_process(server_app.app, client_app.app, federated.homes, federated.folder)
+    client_app.forget(list(federated.homes.values()))
+    return result(federated)
+
+
+class Disturbed:
+    """A deployed run of three nodes with real secrets in memory only, and the means to hurt it."""
+
+    def __init__(self, deployment, federated) -> None:
+        self.deployment, self.federated = deployment, federated
+        self.run = deployment.link.submit(federated.folder)
+
+    def until(self, stage: str, round: int = 0) -> None:
+        """Wait for the coordinator to come to a stage, or past it."""
+        give_up = time.monotonic() + 120
+        file, wanted = self.federated.folder / "progress.json", (STAGES.index(stage), round)
+        while True:
+            seen = json.loads(file.read_text()) if file.exists() else {"stage": "approve", "round": 0}
+            if (STAGES.index(seen["stage"]), seen["round"]) >= wanted:
+                return
+            assert time.monotonic() < give_up, f"still at {seen}"
+            time.sleep(0.05)
+
+    def finish(self, seconds: float = 300) -> dict[str, bytes]:
+        ended = self.deployment.link.wait(self.run, seconds)
+        failure = self.federated.folder / "failure.json"
+        assert ended.outcome == "completed", failure.read_text() if failure.exists() else self.log()
+        return result(self.federated)
+
+    def log(self) -> str:
+        return "".join(self.deployment.link.logs(self.run))
+
+    def kill_server_app(self) -> None:
+        os.kill(int((self.federated.folder / server_app.PID).read_text()), signal.SIGKILL)

@@ -1,0 +1,240 @@
+"""A resident node against a real SuperLink: what it serves, what it refuses, and that a crash or a pause loses nothing.
+
+The nodes are threads with a ClientApp of the test; the ServerApp is fleet_echo, in a process of Flower's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+import socket
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fleet_echo import PYPROJECT
+from flwr.app import Context, Message
+from flwr.cli.build import build_fab_from_files
+from flwr.clientapp import ClientApp
+
+from fedprofile.flower.fleet import APP_RAISED, REFUSED_APP
+from fedprofile.flower.records import pack, unpack
+from fedprofile.flower.resident import Resident, ResidentSettings
+
+FAB = build_fab_from_files({"pyproject.toml": PYPROJECT})[0]
+HASH = hashlib.sha256(FAB).hexdigest()
+SECRET = "EXAMPLE-0001 has tier 2"
+
+
+def echo(message: Message, context: Context) -> Message:
+    return Message(pack(b"echo " + unpack(message)), reply_to=message)
+
+
+class Nodes:
+    """Resident nodes in threads of this process, by name."""
+
+    def __init__(self, deployment, root: Path) -> None:
+        self.deployment, self.root = deployment, root
+        self.running: dict[str, tuple[Resident, threading.Thread]] = {}
+
+    def make(self, name: str, answer=echo, may_send=lambda: True, **changes) -> Resident:
+        app = ClientApp()
+        app.query()(answer)
+        settings = self.deployment.settings.get(name) or self.deployment.enrol(name, self.root / name)
+        plain = json.loads(settings.to_json()) | {"allowed_fabs": [HASH], "poll_s": 0.25} | changes
+        return Resident(ResidentSettings.from_json(json.dumps(plain, default=str)), app, may_send)
+
+    def start(self, name: str, resident: Resident) -> Resident:
+        thread = threading.Thread(target=resident.run)
+        thread.start()
+        self.running[name] = resident, thread
+        return resident
+
+    def stop(self, name: str) -> None:
+        resident, thread = self.running.pop(name)
+        resident.stop()
+        thread.join(20)
+        assert not thread.is_alive()
+
+    def ask(self, *asks: tuple[str, str, str], config: dict[str, str] | None = None) -> tuple[int, Path]:
+        """Start a run that asks; returns its id and where the answers will be."""
+        job, out = self.root / f"{len(list(self.root.iterdir()))}.job", self.root / f"{time.monotonic_ns()}.out"
+        names = {name for name, *_ in asks}
+        job.write_text(json.dumps({"nodes": len(names), "ask": asks, "out": str(out)}))
+        with self.deployment.link._control() as control:
+            return control.start_run(FAB, {"job": str(job), **(config or {})}), out
+
+    def answers(self, out: Path, seconds: float = 60) -> list:
+        give_up = time.monotonic() + seconds
+        while not out.exists():
+            assert time.monotonic() < give_up, "no answers"
+            time.sleep(0.1)
+        time.sleep(0.05)
+        return json.loads(out.read_text())
+
+
+@pytest.fixture
+def nodes(deployment, tmp_path):
+    made = Nodes(deployment, tmp_path)
+    yield made
+    for name in list(made.running):
+        made.stop(name)
+
+
+def wait_for(what, seconds: float = 30) -> None:
+    give_up = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def test_what_a_node_serves_and_what_it_refuses(nodes):
+    """One run asks four nodes; only what a node's own list, types and code allow comes back, and no exception's text."""
+
+    def fails(message, context):
+        raise ValueError(SECRET)
+
+    def told(message, context):
+        config = {**context.run_config, **{k: v for k, v in context.node_config.items() if k != "home"}}
+        return Message(pack(json.dumps([config, dict(context.state)]).encode()), reply_to=message)
+
+    residents = {
+        "serves": nodes.make("serves"),
+        "picky": nodes.make("picky", allowed_fabs=["0" * 64]),
+        "fails": nodes.make("fails", fails),
+        "told": nodes.make("told", told),
+    }
+    for name, resident in residents.items():
+        nodes.start(name, resident)
+    asks = [("serves", "query", "a"), ("serves", "train", "b"), ("serves", "query.other", "c"), ("picky", "query", "d")]
+    run, out = nodes.ask(*asks, ("fails", "query", "e"), ("told", "query", "f"))
+    assert [found[2:] for found in nodes.answers(out)] == [
+        [None, "echo a"],
+        [[APP_RAISED, "message_type_not_allowed"], None],
+        [[APP_RAISED, "message_type_not_allowed"], None],
+        [[REFUSED_APP, "bundle_not_allowed"], None],
+        [[APP_RAISED, "ValueError"], None],
+        [None, "[{}, {}]"],
+    ]
+    assert nodes.deployment.link.wait(run, 60).outcome == "completed"
+    status = {name: resident.status() for name, resident in residents.items()}
+    assert all(s.connected and not s.busy and s.run_id == run for s in status.values())
+    assert [(s.answered, s.refused, s.failed) for s in status.values()] == [(1, 2, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0)]
+    assert not (nodes.root / "apps").exists(), "no bundle was fetched"
+
+    run, out = nodes.ask(("serves", "query", "g"), config={"rounds": "4"})
+    assert nodes.answers(out)[0][2] == [REFUSED_APP, "config_not_allowed"]
+
+
+def test_a_crash_a_pause_and_a_jumping_clock_lose_no_message(nodes, monkeypatch):
+    """The message is answered once, whatever happened in between."""
+    seen: list[str] = []
+
+    def crash(message, context):
+        seen.append("crashed")
+        raise SystemExit  # nothing catches it, as nothing catches a kill -9: journal and Flower's claim stay
+
+    first = nodes.make("unlucky", crash)
+    monkeypatch.setattr(first._fleet, "leave", lambda: None)
+    thread = threading.Thread(target=first.run)  # which SystemExit ends without a word
+    thread.start()
+    run, out = nodes.ask(("unlucky", "query", "x"))
+    thread.join(60)
+    assert seen == ["crashed"]
+    assert (nodes.deployment.settings["unlucky"].state / "inflight.bin").exists()
+
+    open_gate = threading.Event()
+    second = nodes.start("unlucky", nodes.make("unlucky", may_send=open_gate.is_set))
+    wait_for(lambda: second.status().paused)
+    assert second.status().busy
+    assert second.status().answered == 0
+    time.sleep(1.0)
+    assert not out.exists(), "a paused node lets nothing out"
+    monkeypatch.setattr("flwr.supernode.node_auth_http_interceptor.now", lambda: datetime.now(UTC) + timedelta(hours=1))
+    open_gate.set()
+    wait_for(lambda: "signature" in second.status().trouble)
+    assert not out.exists()
+    monkeypatch.undo()
+    assert nodes.answers(out) == [["unlucky", "query", None, "echo x"]]
+    wait_for(lambda: not (nodes.deployment.settings["unlucky"].state / "inflight.bin").exists())
+    assert nodes.deployment.link.wait(run, 60).outcome == "completed"
+
+
+def test_a_stop_waits_for_the_message_in_work(nodes):
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(message, context):
+        begun.set()
+        go.wait(30)
+        return echo(message, context)
+
+    nodes.start("slow", nodes.make("slow", slow))
+    _, out = nodes.ask(("slow", "query", "x"))
+    assert begun.wait(60)
+    resident, thread = nodes.running.pop("slow")
+    left = threading.Event()
+    leave, resident._fleet.leave = resident._fleet.leave, lambda: (left.wait(60), leave())
+    resident.stop()
+    go.set()
+    assert nodes.answers(out) == [["slow", "query", None, "echo x"]]
+    left.set()
+    thread.join(20)
+    assert not resident.status().connected
+
+
+class Cutter:
+    """A path to the gate that delays, cuts connections in the middle and lets a byte through at a time; seeded."""
+
+    def __init__(self, address: str, seed: int) -> None:
+        self.host, _, self.port = address.rpartition(":")
+        self.rand, self.cuts = random.Random(seed), 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                wire, _ = self.listener.accept()
+            except OSError:
+                return
+            onward = socket.create_connection((self.host, int(self.port)))
+            left = self.rand.choice([10**9, 4000, 9000, 20000])
+            for source, target in ((wire, onward), (onward, wire)):
+                threading.Thread(target=self._pipe, args=(source, target, left), daemon=True).start()
+
+    def _pipe(self, source: socket.socket, target: socket.socket, left: int) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(self.rand.choice([1, 100, 65536])):
+                time.sleep(self.rand.random() * 0.002)
+                target.sendall(data[:left])
+                left -= len(data)
+                if left <= 0:
+                    self.cuts += 1
+                    break
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_line_that_is_cut_again_and_again_changes_no_answer(nodes, deployment):
+    cutter = Cutter(deployment.link.gate_address, seed=3)
+    deployment.enrol("faraway", nodes.root / "faraway")
+    answered: list[str] = []
+
+    def once(message, context):
+        answered.append(unpack(message).decode())
+        return echo(message, context)
+
+    nodes.start("faraway", nodes.make("faraway", once, coordinator=cutter.address))
+    texts = [str(i) * 3000 for i in range(4)]
+    _, out = nodes.ask(*[("faraway", "query", text) for text in texts])
+    assert [found[3] for found in nodes.answers(out, 120)] == ["echo " + text for text in texts]
+    assert answered == texts
+    assert cutter.cuts > 3
+    nodes.stop("faraway")
+    cutter.listener.close()

@@ -26,7 +26,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         parser.add_argument("dir", type=Path, metavar="DIR", help="the coordinator's folder")
         return parser
 
-    init = verb("init", _init, "make a federation's coordinator", "init coord --name 'Bank and partners' --dial fl.bank")
+    init = verb(
+        "init", _init, "make a federation's coordinator", "init coord --name 'Bank and partners' --dial fl.bank"
+    )
     init.add_argument("--name", required=True, help="the federation's name, on its certificates")
     init.add_argument("--dial", action="append", default=[], metavar="HOST", help="how nodes reach it; repeatable")
     init.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="where the gate listens")
@@ -124,9 +126,8 @@ def _status(args: argparse.Namespace) -> int:
         roster += f"; version {facts['proposal']} waits for {', '.join(facts['unsigned'])}"
     lines = [f"{facts['federation']}: {'running' if facts['running'] else 'not running'}, {roster}"]
     for node in facts["nodes"]:
-        lines.append(
-            f"  {node['party']:<20}{node['role']:<14}{node['release']:<10}{node['status']:<16}{node['last_seen'] or '-'}"
-        )
+        state = f"{node['status']:<16}{node['last_seen'] or '-'}"
+        lines.append(f"  {node['party']:<20}{node['role']:<14}{node['release']:<10}{state}")
     training = facts["training"]
     if training:
         more = " ".join(f"{k} {v}" for k, v in training.items() if k not in ("name", "state", "at") and v is not None)
@@ -141,7 +142,9 @@ def _stop(args: argparse.Namespace) -> int:
 
         folder = coordinator.run_folder(None)
         coordinator.link.stop_run(int((folder / FLOWER_RUN).read_text()))
-        return print_result(args, {"stopped": folder.name}, f"Stopped {folder.name}; {_VERBS} resume {args.dir} goes on.")
+        return print_result(
+            args, {"stopped": folder.name}, f"Stopped {folder.name}; {_VERBS} resume {args.dir} goes on."
+        )
     ended = coordinator.link.stop()
     return print_result(args, {"stopped": ended}, "Stopped." if ended else "Nothing was running.")
 

@@ -34,7 +34,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     node_table.add_verbs(verbs)
 
-    labels = verb("labels", _labels, "the label owner's labels, by task", "labels my-node labels.csv --task tier=ordinal")
+    labels = verb(
+        "labels", _labels, "the label owner's labels, by task", "labels my-node labels.csv --task tier=ordinal"
+    )
     labels.add_argument("file", type=Path, metavar="FILE", help="CSV or Parquet: id, and one column a task")
     labels.add_argument("--id", default="id", metavar="COLUMN", help="default: %(default)s")
     labels.add_argument("--task", action="append", required=True, metavar="NAME=KIND", help="ordinal or binary")
@@ -75,11 +77,10 @@ def _home(args: argparse.Namespace) -> NodeHome:
 
 def _init(args: argparse.Namespace) -> int:
     from fedprofile.deployment.node import make_node
-    from fedprofile.node.intake import shipped_contract
 
-    contract = args.contract or shipped_contract(args.role)
-    request = make_node(args.home, args.party, args.role, args.org or args.party, contract, args.consent)
-    return _request(args, request, f"Made {args.home}.", "Next: write source.yaml, then `fedprofile node map --suggest`.")
+    request = make_node(args.home, args.party, args.role, args.org or args.party, args.contract, args.consent)
+    last = f"Next: write {args.home / 'source.yaml'}, then `{_VERBS} map {args.home} --suggest`."
+    return _request(args, request, f"Made {args.home}.", last)
 
 
 def _request(args: argparse.Namespace, request: Any, first: str, last: str) -> int:
@@ -163,12 +164,13 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _plans(args: argparse.Namespace) -> int:
+    from fedprofile.deployment.node import read_request
     from fedprofile.node.approvals import asked_plans, describe
     from fedprofile.node.policy import read_policy
 
     home = _home(args)
-    policy = read_policy(home)
-    plans = [describe(asked, policy) for asked in asked_plans(home)]
+    policy, columns = read_policy(home), read_request(home).schema.columns
+    plans = [describe(asked, policy, columns) for asked in asked_plans(home)]
     pages = ["\n".join(f"{key:<18}{_plain(value)}" for key, value in plan.items()) for plan in plans]
     return print_result(args, {"plans": plans}, "\n\n".join(pages) or "No plan has asked yet.")
 
@@ -208,7 +210,9 @@ def _policy(args: argparse.Namespace) -> int:
     facts = {"own": own.to_json(), "federation": common.to_json(), "in_force": both.to_json()}
     lines = [f"{'':<22}{'own':<18}{'federation':<18}in force"]
     for key, value in facts["own"].items():
-        lines.append(f"{key:<22}{_plain(value):<18}{_plain(facts['federation'][key]):<18}{_plain(facts['in_force'][key])}")
+        lines.append(
+            f"{key:<22}{_plain(value):<18}{_plain(facts['federation'][key]):<18}{_plain(facts['in_force'][key])}"
+        )
     return print_result(args, facts, "\n".join(lines))
 
 

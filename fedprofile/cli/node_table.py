@@ -19,6 +19,7 @@ _MENDS = {
     "above_range": "check `unit` and `missing` in map.yaml",
 }
 
+
 def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `map` and `check` below the noun `node`; each sets ``run(args) -> exit code``."""
     map_ = add_verb(

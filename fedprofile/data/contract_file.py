@@ -29,7 +29,7 @@ from fedprofile.data.contract import LEAST_GRADE, TYPES, Column, ColumnType, Con
 from fedprofile.data.contract_rules import Rule, RuleError, Sort, parse_rule
 from fedprofile.data.reading import nearest
 from fedprofile.data.units import UNITS
-from fedprofile.data.yaml_file import mapping, read_yaml, text
+from fedprofile.data.yaml_file import mapping, parse_yaml, read_yaml, text
 from fedprofile.errors import DataError, UsageError
 
 FILE = "contract.yaml"
@@ -46,12 +46,16 @@ def read_contract(path: Path) -> Contract:
 
 def shipped_contract(role: str) -> Contract:
     """The contract that the package ships for a role; UsageError for a role without one."""
+    return parse_contract(parse_yaml(shipped_text(role), FILE))
+
+
+def shipped_text(role: str) -> str:
+    """Its file; UsageError for a role without one."""
     roles = shipped_roles()
     if role not in roles:
         mend = nearest(role, roles) or f"Shipped: {', '.join(roles)}. Another role writes its own {FILE}."
         raise UsageError(f"no contract is shipped for the role {role!r}", mend)
-    with resources.as_file(resources.files(PARTNERS).joinpath(role, FILE)) as path:
-        return read_contract(path)
+    return resources.files(PARTNERS).joinpath(role, FILE).read_text("utf-8")
 
 
 def shipped_roles() -> list[str]:

@@ -86,4 +86,3 @@ class _Tracking:
             return
         for summary in CheckpointStore(self.folder).load().summaries:
             self.run.log_round(int(summary["t"]), {k: v for k, v in summary.items() if k != "t"})
-

@@ -19,15 +19,14 @@ from fedprofile.data.reading import read_frame
 from fedprofile.deployment.node import read_request, write_request
 from fedprofile.enrolment import Request
 from fedprofile.errors import UsageError
+from fedprofile.governance.permits import SimulatedPermit
 from fedprofile.label_owner.home import write_owner
 from fedprofile.label_owner.party import SCORE_SUM, SHARED_MODEL, TRAIN_BELOW
 from fedprofile.node.home import NodeHome
 from fedprofile.node.membership import pinned_roster
 from fedprofile.node.snapshot import held_table
 from fedprofile.node.source import read_ids
-from fedprofile.governance.permits import SimulatedPermit
 from fedprofile.types import RunPlan, Table, TaskKind
-
 
 DRAWS = 500
 
@@ -63,9 +62,9 @@ def conclude(home: NodeHome, out: Path, uri: str | None, view_dropout: float = 0
     for none. Raises UsageError before a training has opened its score sum.
     """
     from fedprofile.label_owner.evaluate import fuse
+    from fedprofile.label_owner.judging import DEPLOYED, judge_tasks
     from fedprofile.models.fusion import PARTS
     from fedprofile.registry.bundle import write_bundle
-    from fedprofile.label_owner.judging import DEPLOYED, judge_tasks
 
     held, roster = home.read("plan.json"), pinned_roster(home)
     if held is None or roster is None or home.read(SCORE_SUM) is None:

@@ -13,16 +13,19 @@ Beside what ``fedprofile.node.home`` keeps, a deployed node's home holds::
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedprofile.data.contract_file import FILE as CONTRACT
+from fedprofile.data.contract_file import shipped_text
 from fedprofile.enrolment import NAME, NAMES, Invitation, Request, RosterSignature, read_document, write_document
 from fedprofile.errors import UsageError
 from fedprofile.node.home import NodeConfig, NodeHome
 from fedprofile.node.membership import CA, pinned_roster, sign_invitation, signed_invitation
-from fedprofile.node.policy import write_policy
+from fedprofile.node.policy import read_policy, write_policy
 from fedprofile.secagg.identity import Identity
 from fedprofile.types import Policy, Schema
 
@@ -33,11 +36,12 @@ REQUEST, FLOWER_KEY, PAUSED, LEFT = "request.json", "flower.key", "paused", "lef
 _LAX = Policy(min_hidden=1, min_customers=0, max_uploads=1 << 20, max_uploads_day=1 << 20, clip=1e6, recompute=False)
 
 
-def make_node(path: Path, party: str, role: str, org: str, contract: Path, consent: str) -> Request:
+def make_node(path: Path, party: str, role: str, org: str, contract: Path | None, consent: str) -> Request:
     """A new home with its keys, and the request to be enrolled.
 
-    ``contract`` is copied into the home. Its own policy begins as lax as can be, so that the federation's decides
-    until the node's people tighten theirs. Raises UsageError for a folder in use or a name that is none.
+    ``contract`` is copied into the home, by default the one shipped for the role. The node's own policy begins as lax
+    as can be, so that the federation's decides until the node's people tighten theirs. Raises UsageError for a folder
+    in use or a name that is none.
     """
     from fedprofile.flower.node_key import make_node_key
 
@@ -45,9 +49,9 @@ def make_node(path: Path, party: str, role: str, org: str, contract: Path, conse
         raise UsageError(f"{party!r} or {role!r} is no name of a party or role", NAMES)
     if path.exists() and any(path.iterdir()):
         raise UsageError(f"{path} is not empty", "Name a new folder.")
+    text = shipped_text(role) if contract is None else contract.read_text()
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    text = contract.read_text()
-    (path / "contract.yaml").write_text(text)
+    (path / CONTRACT).write_text(text)
     schema = _schema(path)
     config = NodeConfig(party, role, "", "own", consent, schema.categorical, approve="ask")
     home = NodeHome.create(path, config)
@@ -58,6 +62,30 @@ def make_node(path: Path, party: str, role: str, org: str, contract: Path, conse
         version("fedprofile"),
     )  # fmt: skip
     return write_request(home, request)
+
+
+def change_policy(home: NodeHome, changes: Sequence[str]) -> Policy:
+    """Change fields of the node's own policy (KEY=VALUE, the value as JSON; lists for tasks and rings), and sign it.
+
+    Raises UsageError for an unknown field or a value of another type.
+    """
+    own = read_policy(home).to_json()
+    for change in changes:
+        key, _, text = change.partition("=")
+        if key not in own:
+            raise UsageError(f"the policy has no field {key!r}", f"Fields: {', '.join(own)}.")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+        kind = type(own[key])
+        fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) is (kind is bool)
+        if not fits:
+            raise UsageError(f"{key} takes another value than {text!r}", f"It is a {kind.__name__}, written as JSON.")
+        own[key] = float(value) if kind is float else value
+    policy = Policy.from_json(own)
+    write_policy(home, policy)
+    return policy
 
 
 def _schema(path: Path) -> Schema:

@@ -10,7 +10,7 @@ A node whose configuration says ``approve: auto`` lets its policy decide alone, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -92,8 +92,8 @@ def decide(home: NodeHome, name: str, approved: bool, until: date) -> AskedPlan:
     return decided
 
 
-def describe(asked: AskedPlan, policy: Policy) -> dict[str, Any]:
-    """What a partner has to know before it says yes."""
+def describe(asked: AskedPlan, policy: Policy, columns: Sequence[str]) -> dict[str, Any]:
+    """What a partner has to know before it says yes; ``columns`` are those of its own table that a run reads."""
     plan, learning = asked.plan, asked.plan.learning
     eps = plan.label_eps
     return {
@@ -103,7 +103,8 @@ def describe(asked: AskedPlan, policy: Policy) -> dict[str, Any]:
         "seen": asked.seen,
         "purpose": plan.purpose,
         "tasks": {t.name: f"{t.kind}, {t.classes} classes" for t in plan.tasks},
-        "columns": {role: list(schema.columns) for role, schema in sorted(plan.schemas.items())},
+        "your_columns": list(columns),
+        "shared_encoders": sorted(plan.schemas),
         "rounds": learning.rounds,
         "steps": learning.steps,
         "uploads_at_most": uploads(plan),

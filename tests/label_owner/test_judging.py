@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fedprofile.simulation.baselines import Baselines
 from fedprofile.label_owner.judging import NOISE, SKIPPED, judge_tasks
+from fedprofile.simulation.baselines import Baselines
 from fedprofile.types import Task
 
 N = 600

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedprofile.report.schema import validate
 from fedprofile.label_owner.judging import judge_tasks
+from fedprofile.report.schema import validate
 from fedprofile.simulation.statements import describe_run, statements
 
 

@@ -110,24 +110,19 @@ class Coordinator:
             request, signature=b""
         )
         if same and roster is not None and request.party in {p.id for p in roster.parties}:
-            self._exchange_key(request)
+            if self.link.running:  # a new key for dialling; the identity is the old one, so the roster stays
+                self.admit()
             return Enrolled("request", request.party, request.fingerprint, roster, ())
         return self._propose(self.requests(), Enrolled("request", request.party, request.fingerprint, None, ()))
-
-    def _exchange_key(self, request: Request) -> None:
-        """A node that made a new Flower key: its identity is the old one, so the roster stays."""
-        if request.party in self.link.registered():
-            self.link.unregister(request.party)
-        self.link.register(request.party, request.flower_key.encode())
 
     def remove(self, party: str) -> Enrolled:
         """Let a node in no more, from now on, and propose a roster without it, which it has to sign as well."""
         requests = self.requests()
         if party not in requests:
             raise UsageError(f"no party {party!r} is enrolled", f"Enrolled: {', '.join(requests) or 'none'}.")
-        if party in self.link.registered():
-            self.link.unregister(party)
         (self.folder / "requests" / f"{requests.pop(party).wire_name}.json").unlink()
+        if self.link.running:
+            self.admit()
         return self._propose(requests, Enrolled("removal", party, "", None, ()))
 
     def _propose(self, requests: dict[str, Request], about: Enrolled) -> Enrolled:
@@ -173,14 +168,14 @@ class Coordinator:
         return about
 
     def admit(self) -> None:
-        """Make SuperLink let in exactly the nodes of the roster in force."""
-        roster = self.roster()
-        members = {p.id for p in roster.parties} if roster else set()
-        for party in self.link.registered().keys() - members:
-            self.link.unregister(party)
-        requests = self.requests()
-        for party in sorted(members):
-            self.link.register(party, requests[party].flower_key.encode())
+        """Make SuperLink let in exactly the nodes of the roster in force, with the keys of their last requests."""
+        roster, requests = self.roster(), self.requests()
+        keys = {p.id: requests[p.id].flower_key for p in roster.parties if p.id in requests} if roster else {}
+        for party, held in self.link.registered().items():
+            if keys.get(party) != held.public_key:
+                self.link.unregister(party)
+        for party, key in sorted(keys.items()):
+            self.link.register(party, key.encode())
 
     def requests(self) -> dict[str, Request]:
         found = [read_document(p) for p in sorted((self.folder / "requests").glob("*.json"))]

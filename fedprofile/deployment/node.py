@@ -192,10 +192,9 @@ def rotate(home: NodeHome) -> Request:
 def leave(home: NodeHome) -> None:
     """Forget run state and session; the audit trail, keys and consents stay for as long as the law says.
 
-    Raises UsageError while a roster that this node pinned still names it: it has to sign one that does not.
+    Raises UsageError while the last roster that it signed names it: it has to sign one that does not.
     """
-    invitation = signed_invitation(home) if pinned_roster(home) else None
-    if invitation is not None and home.config.party in {p.id for p in invitation.roster.parties}:
+    if home.config.party in {p.id for p in signed_invitation(home).roster.parties}:
         mend = "Have the coordinator propose a roster without it (`coordinator remove`), and sign that first."
         raise UsageError(f"the roster still names {home.config.party!r}", mend)
     home.clear_run()

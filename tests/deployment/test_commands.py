@@ -1,0 +1,243 @@
+"""As their users type it: a coordinator and four nodes on loopback, from empty folders to a fused model."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from fedprofile.cli.main import main
+from fedprofile.data.example import example
+
+PARTIES = ("bank", "ecommerce", "medical", "tax")
+OVERRIDES = ("tracking=none", "privacy.min_release=30")
+QUICK = ("learning.rounds=2", "learning.steps=3", "learning.trees=never", "model.hidden=16", "model.profile=8")
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["fedprofile.flower.resident", "fedprofile.flower.client_app", "fedprofile.models.learner"]
+)
+
+
+def _command(words: list[str], log: Path) -> None:
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    sys.exit(main(words))
+
+
+class Desk:
+    """A folder in which commands are typed; what runs in the foreground runs in a process of its own."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root, self._capsys = root, capsys
+        self.running: dict[str, multiprocessing.process.BaseProcess] = {}
+
+    def __call__(self, *words: object, code: int = 0) -> dict:
+        self._capsys.readouterr()
+        got = main([*map(str, words), "--json"])
+        said = self._capsys.readouterr()
+        assert got == code, said.err
+        return json.loads(said.out) if said.out else {"error": said.err}
+
+    def background(self, name: str, *words: object) -> None:
+        self.running[name] = FORKS.Process(target=_command, args=([*map(str, words)], self.root / f"{name}.log"))
+        self.running[name].start()
+
+    def log(self, name: str) -> str:
+        file = self.root / f"{name}.log"
+        return file.read_text() if file.exists() else ""
+
+    def until(self, what, seconds: float = 120) -> None:
+        give_up = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < give_up, {n: self.log(n)[-1500:] for n in self.running}
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        for process in reversed(self.running.values()):
+            if process.is_alive():
+                os.kill(process.pid or 0, signal.SIGTERM)
+        for process in self.running.values():
+            process.join(40)
+            process.kill()
+
+
+@pytest.fixture
+def desk(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = Desk(tmp_path, capsys)
+    yield made
+    made.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def tables(root: Path) -> None:
+    """Each party's own table, its contract and where the table lies; the bank's labels."""
+    federation = example(PARTIES)
+    for party, table in federation.tables.items():
+        columns = {"id": table.ids.tolist(), **{n: v.tolist() for n, v in table.columns.items()}}
+        pl.DataFrame(columns, strict=False).fill_nan(None).write_csv(root / f"{party}.csv")
+        kind = {n: "category" if n in table.categorical else "number" for n in table.columns}
+        contract = {
+            "version": 1, "role": party, "purpose": "customer tiering and product propensity", "id": {"name": "id"},
+            "columns": {n: {"type": k, "missing": 1, "grade": 3, "class": "C2"} for n, k in kind.items()},
+        }  # fmt: skip
+        (root / f"{party}.yaml").write_text(yaml.safe_dump(contract, sort_keys=False))
+    labels = {t: [None if x < 0 else int(x) for x in v] for t, v in federation.labels.values.items()}
+    pl.DataFrame({"id": federation.labels.ids.tolist(), **labels}).write_csv(root / "labels.csv")
+
+
+def make_nodes(desk: Desk) -> None:
+    tables(desk.root)
+    for party in PARTIES:
+        desk("node", "init", party, "--party", party, "--role", party, "--contract", f"{party}.yaml",
+             "--consent", "simulated")  # fmt: skip
+        (desk.root / party / "source.yaml").write_text(f"csv: {desk.root / party}.csv\n")
+        desk("node", "map", party, "--suggest")
+        assert desk("node", "check", party, "--freeze")["frozen"]
+    made = desk("node", "labels", "bank", "labels.csv", "--task", "tier=ordinal", "--task", "invest=binary")
+    assert made["fingerprint"]
+
+
+def enrol(desk: Desk, *overrides: str) -> None:
+    desk("coordinator", "init", "coord", "--name", "Tests", "--dial", "localhost", "--port", free_port(), *overrides)
+    for party in PARTIES:
+        asked = desk("coordinator", "enrol", "coord", f"{party}/request.json")["enrolled"][0]
+        assert asked["fingerprint"] == json.loads((desk.root / party / "request.json").read_text()) or asked["party"]
+    signed = [desk("node", "sign-roster", p, "coord/invitation.json", "--yes")["signature"] for p in PARTIES]
+    last = desk("coordinator", "enrol", "coord", *signed)["enrolled"][-1]
+    assert (last["roster"], last["missing"]) == (1, [])
+
+
+def shared(job: Path) -> dict[str, np.ndarray]:
+    from fedprofile.coordinator.checkpoint import CheckpointStore
+
+    return CheckpointStore(job).load().shared
+
+
+def in_process(desk: Desk, job: Path) -> dict[str, np.ndarray]:
+    """The same plan, the same homes as they were before the training, in one process."""
+    from fedprofile.flower import client_app, server_app
+    from fedprofile.flower.inprocess import run_in_process
+    from fedprofile.node.home import NodeHome
+
+    folder = desk.root / "twin"
+    folder.mkdir()
+    shutil.copy(job / "job.json", folder)
+    homes = {p: desk.root / "before" / p for p in PARTIES}
+    for home in homes.values():
+        NodeHome(home).configure(approve="auto")
+    run_in_process(server_app.app, client_app.app, homes, folder)
+    client_app.forget(list(homes.values()))
+    return shared(folder)
+
+
+def test_from_empty_folders_to_a_fused_model(desk):
+    make_nodes(desk)
+    enrol(desk, *OVERRIDES)
+    for party in PARTIES:
+        shutil.copytree(desk.root / party, desk.root / "before" / party)
+    desk.background("coord", "coordinator", "start", "coord")
+    desk.until(lambda: "Serving Tests" in desk.log("coord"))
+    for party in PARTIES:
+        desk.background(party, "node", "start", party)
+    desk.background("train", "coordinator", "run", "coord", *QUICK)
+    desk.until(lambda: "waiting for approval" in desk.log("train"))
+    assert {n["status"] for n in desk("coordinator", "status", "coord")["nodes"]} == {"online"}
+
+    # no row is read before everybody has said yes, and a paused node says nothing at all
+    plans = {p: desk("node", "plans", p)["plans"] for p in PARTIES}
+    assert {p: len(found) for p, found in plans.items()} == dict.fromkeys(PARTIES, 1)
+    assert plans["tax"][0]["your_columns"][0] == "declared_income_cny"
+    assert not any((desk.root / p / "run" / "plan.json").exists() for p in PARTIES)
+    desk("node", "pause", "tax")
+    for party in PARTIES:
+        desk("node", "approve", party, plans[party][0]["id"])
+    desk.until(lambda: desk("coordinator", "status", "coord")["training"].get("waiting") is not None)
+    time.sleep(1.0)
+    assert desk("coordinator", "status", "coord")["training"]["stage"] == "approve", "tax has not answered"
+    desk("node", "resume", "tax")
+
+    desk.until(lambda: not desk.running["train"].is_alive())
+    assert "is finished" in desk.log("train"), desk.log("train") + desk.log("coord")
+    (job,) = (desk.root / "coord" / "runs").iterdir()
+    status = desk("coordinator", "status", "coord")
+    assert status["training"] == {"name": job.name, "state": "finished", "rounds": 2}
+    done = desk("node", "conclude", "bank", "--out", "model")
+    assert set(done["tasks"]) == {"tier", "invest"}
+    assert done["tasks"]["tier"]["models"]["pooled_gbdt"] is None
+    assert "only a simulation" in done["tasks"]["tier"]["reasons"]["pooled_gbdt"]
+    assert desk("score", "model/bundle", "bank.csv", "scores.csv")["rows"] == 600
+    assert "no training has ended" in desk("node", "conclude", "tax", "--out", "m2", code=2)["error"]
+
+    deployed, simulated = shared(job), in_process(desk, job)
+    assert deployed.keys() == simulated.keys()
+    assert all(np.array_equal(deployed[n], simulated[n]) for n in deployed)
+
+
+def test_mistakes_are_named(desk):
+    make_nodes(desk)
+    assert "not empty" in desk("node", "init", "tax", "--party", "tax", "--role", "tax", code=2)["error"]
+    assert "no contract is shipped" in desk("node", "init", "x", "--party", "x", "--role", "zoo", code=2)["error"]
+    assert "signed no invitation" in desk("node", "start", "tax", code=2)["error"]
+    assert "is no coordinator" in desk("coordinator", "status", "tax", code=2)["error"]
+    port = free_port()
+    wrong = desk("coordinator", "init", "c", "--name", "T", "--port", port, "secure.min_hiden=2", code=2)["error"]
+    assert "min_hidden" in wrong
+    desk("coordinator", "init", "coord", "--name", "T", "--dial", "localhost", "--port", port, *OVERRIDES)
+    assert "no roster is in force" in desk("coordinator", "run", "coord", code=2)["error"]
+    asked = desk("coordinator", "enrol", "coord", "tax/request.json")["enrolled"][0]
+    assert "label owner" in asked["refused"]
+    raw = json.loads((desk.root / "tax" / "request.json").read_text())
+    Path("forged.json").write_text(json.dumps({**raw, "org": "another"}))
+    assert "not signed" in desk("coordinator", "enrol", "coord", "forged.json", code=2)["error"]
+    for party in PARTIES:
+        desk("coordinator", "enrol", "coord", f"{party}/request.json")
+    assert "is an invitation" in desk("coordinator", "enrol", "coord", "coord/invitation.json", code=2)["error"]
+    first = desk("node", "sign-roster", "tax", "coord/invitation.json", "--yes")["signature"]
+    assert desk("coordinator", "enrol", "coord", first)["enrolled"][0]["missing"] == ["bank", "ecommerce", "medical"]
+    status = desk("coordinator", "status", "coord")
+    assert (status["running"], status["roster"], status["proposal"]) == (False, 0, 1)
+    # another proposal voids what was signed
+    desk("node", "init", "shop", "--party", "shop", "--role", "ecommerce", "--contract", "ecommerce.yaml")
+    desk("coordinator", "enrol", "coord", "shop/request.json")
+    assert "another roster" in desk("coordinator", "enrol", "coord", first, code=2)["error"]
+
+
+def test_limits_are_fixed_at_init_and_a_node_tightens_its_own(desk):
+    make_nodes(desk)
+    enrol(desk, *OVERRIDES)
+    assert "pinned" in desk("coordinator", "run", "coord", "secure.min_hidden=1", "fusion.min_views=1", code=2)["error"]
+    shown = desk("node", "policy", "tax", "max_uploads=50", "clip=0.5", 'tasks=["tier"]')
+    assert (shown["own"]["max_uploads"], shown["in_force"]["clip"]) == (50, 0.5)
+    for wrong in ("max_upload=50", "clip=x", "clip=true", "recompute=1", "tasks=tier"):
+        assert desk("node", "policy", "tax", wrong, code=2)["error"]
+    assert desk("node", "policy", "tax")["own"]["max_uploads"] == 50
+
+
+def test_a_node_rotates_its_key_and_leaves(desk):
+    make_nodes(desk)
+    enrol(desk, *OVERRIDES)
+    before = (desk.root / "tax" / "flower.key.pub").read_text()
+    desk("node", "rotate", "tax")
+    assert (desk.root / "tax" / "flower.key.pub").read_text() != before
+    assert (desk.root / "tax" / "old-flower.key").exists()
+    assert "still names" in desk("node", "leave", "medical", code=2)["error"]
+    proposed = desk("coordinator", "enrol", "coord", "tax/request.json")["enrolled"][0]
+    assert proposed["roster"] == 1, "a new key for dialling needs no new roster"

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Error, Message
 from flwr.app.message import remove_content_from_message
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import message_to_proto, run_from_proto
+from flwr.common.serde import message_from_proto, message_to_proto, run_from_proto
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     DeactivateNodeRequest,
@@ -47,6 +47,7 @@ from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from google.protobuf.message import DecodeError
 
 from fedprofile.crash import crash_at
 from fedprofile.errors import DeploymentError, FedprofileError
@@ -56,6 +57,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REFUSED_APP, APP_RAISED = ErrorCode.INVALID_FAB, ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+LOST = ErrorCode.MESSAGE_UNAVAILABLE
 HEARTBEAT_MIN_S = 10.0
 _PUSHES, _OBJECT_WITHIN_S = 8, 120.0
 
@@ -74,6 +76,15 @@ class Delivery:
 
     raw: bytes = field(repr=False)
 
+    @staticmethod
+    def load(raw: bytes) -> Delivery | None:
+        """From a journal; None for bytes that are no delivery."""
+        try:
+            whole = len(PullMessagesResponse.FromString(raw).messages_list) == 1
+        except DecodeError:
+            return None
+        return Delivery(raw) if whole else None
+
     @property
     def run_id(self) -> int:
         return int(self._head.metadata.run_id)
@@ -81,6 +92,12 @@ class Delivery:
     @property
     def message_id(self) -> str:
         return str(self._head.metadata.message_id)
+
+    @property
+    def head(self) -> Message:
+        """Its metadata alone, enough to reply to."""
+        message: Message = message_from_proto(self._head)
+        return message
 
     @property
     def _head(self) -> Any:

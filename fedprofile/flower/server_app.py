@@ -32,8 +32,9 @@ __all__ = ["JOB", "abandon", "app", "watching"]
 
 JOB = "FEDPROFILE_JOB"
 NODES, PROGRESS, FAILURE, PID = "nodes.json", "progress.json", "failure.json", "server_app.pid"
-AWAY_S, ANSWER_S = 600.0, 6 * 3600.0
-"""In a deployment: how long a node or SuperLink may be away, and how long a node that is there may take."""
+AWAY_S, ANSWER_S, PROBE_S = 600.0, 6 * 3600.0, 60.0
+"""In a deployment: how long a node or SuperLink may be away, how long a node that is there may take,
+and after which silence it is asked whether the request arrived."""
 _ENDS_WITHIN_S = 10.0
 app = ServerApp()
 _watches: dict[Path, Watch] = {}
@@ -51,7 +52,7 @@ def main(grid: Grid, context: Context) -> None:
             keys = {party: pem.encode() for party, pem in json.loads((folder / NODES).read_text()).items()}
             nodes = _registered(grid, {party: keys[party] for party in roster})
             watch = Watch(lambda progress: _write_progress(folder, progress))
-            _conduct(job, Exchange(grid, folder, nodes, ANSWER_S, AWAY_S), watch)
+            _conduct(job, Exchange(grid, folder, nodes, ANSWER_S, AWAY_S, PROBE_S), watch)
     else:
         nodes = _identify(grid, folder, roster)
         _conduct(job, Exchange(grid, folder, nodes), _watches.get(folder, Watch()))

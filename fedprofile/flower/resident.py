@@ -100,9 +100,7 @@ class Resident:
         passphrase: bytes | None = None,
     ) -> None:
         self.settings, self._may_send = settings, may_send
-        if app is None:
-            from fedprofile.flower.client_app import app
-        self._app = app
+        self._app = app or _installed_app()
         self._stop = threading.Event()
         self._noting, self._status = threading.Lock(), ResidentStatus()
         self._fleet = FleetClient(
@@ -223,8 +221,8 @@ class Resident:
         if message.metadata.message_type != MESSAGE_TYPE:
             log.error("a message of an unknown type is refused")
             return self._refuse(message, APP_RAISED, "message_type_not_allowed")
-        home = {"home": str(self.settings.home)}
-        context = Context(message.metadata.run_id, self._status.node_id, home, RecordDict(), {})
+        node = self._status.node_id
+        context = Context(message.metadata.run_id, node, {"home": str(self.settings.home)}, RecordDict(), {})
         try:
             reply = self._app(message=message, context=context)
         except Exception as error:  # the text may quote data
@@ -266,6 +264,12 @@ def run_resident(settings: ResidentSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: resident.stop())
     resident.run()
+
+
+def _installed_app() -> ClientApp:
+    from fedprofile.flower.client_app import app
+
+    return app
 
 
 def _warm() -> None:

@@ -146,6 +146,9 @@ def _told(folder: Path) -> Iterator[None]:
     except FedprofileError as error:
         _write(folder / FAILURE, {"error": type(error).__name__, "what": error.what, "mend": error.mend})
         raise
+    except Exception as error:  # nothing of whose text we know what it quotes
+        _write(folder / FAILURE, {"error": type(error).__name__, "what": "", "mend": "See the run's log."})
+        raise
 
 
 def _write_progress(folder: Path, progress: Progress) -> None:

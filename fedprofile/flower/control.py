@@ -41,7 +41,8 @@ _TIMEOUT_S = 30.0
 class NodeStatus:
     """A registered node. ``status`` is "registered" (never seen), "online", "offline" or "unregistered".
 
-    ``last_seen`` is the end of the last heartbeat's window (UTC) less that window; None before the first one.
+    ``last_seen`` (UTC) is the last heartbeat of a node that is online, the end of its being online of one that is
+    not, None before the first.
     """
 
     node_id: int
@@ -133,8 +134,9 @@ class Control:
 def _node(info: Any) -> NodeStatus:
     seen = None
     if info.HasField("online_until") and info.online_until > 0:
-        # the server adds heartbeat_interval x 2 (its patience) to the moment of the heartbeat
-        seen = datetime.fromtimestamp(info.online_until - 2 * info.heartbeat_interval, UTC)
+        # a heartbeat moves it twice its interval ahead (Flower's patience)
+        ahead = 2 * info.heartbeat_interval if info.status == "online" else 0.0
+        seen = datetime.fromtimestamp(info.online_until - ahead, UTC)
     return NodeStatus(info.node_id, info.name, info.public_key, info.status, seen)
 
 

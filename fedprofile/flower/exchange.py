@@ -23,6 +23,7 @@ from flwr.serverapp import Grid
 from fedprofile.crash import crash_at
 from fedprofile.errors import NodeFailed
 from fedprofile.flower.records import MESSAGE_TYPE, pack, unpack
+from fedprofile.messages import Envelope
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -31,6 +32,7 @@ POLL_S = 0.25
 ANSWER_WITHIN_S = 600.0
 _LOST = frozenset({3, 4, 5, 8})
 """Flower's codes for a message or reply that is gone, a node that is away, a ClientApp process that died."""
+_REFUSED, _NEVER_ARRIVED = 7, (3, "")
 _abandoned: set[Path] = set()
 
 
@@ -49,7 +51,9 @@ class Exchange:
     """Carries requests of one job. ``nodes`` is party -> Flower node id.
 
     ``answer_s``: seconds that a node may take; ``away_s``: how long it, or SuperLink, may be away in all (0: not at
-    all, as where nodes are threads of this process).
+    all, as where nodes are threads of this process). SuperLink hands a message out once, also where the line breaks
+    just then: after each ``probe_s`` a silent node is asked who it is, and when it answers that, having one message in
+    work at a time, the request before it never arrived.
     """
 
     grid: Grid
@@ -57,8 +61,11 @@ class Exchange:
     nodes: Mapping[str, int]
     answer_s: float = ANSWER_WITHIN_S
     away_s: float = 0.0
+    probe_s: float = float("inf")
     _pending: dict[str, str] = field(default_factory=dict)
     _again: dict[str, float] = field(default_factory=dict)
+    _probes: dict[str, str] = field(default_factory=dict)
+    _asked: dict[str, float] = field(default_factory=dict)
 
     @property
     def abandoned(self) -> bool:
@@ -71,13 +78,12 @@ class Exchange:
         """
         answers: dict[str, bytes] = {}
         lost: set[str] = set()
-        self._pending, self._again = {}, {}
+        self._pending, self._again, self._probes = {}, {}, {}
         self._push(requests)
         crash_at("asked")
         give_up = time.monotonic() + self.answer_s
         while len(answers) + len(lost) < len(requests):
-            for reply in self._pull():
-                party = self._pending.pop(reply.metadata.reply_to_message_id)
+            for party, reply in self._pull():
                 if not reply.has_error():
                     answers[party] = unpack(reply)
                 elif absent:
@@ -90,6 +96,7 @@ class Exchange:
                 if self.abandoned or not absent:
                     raise NodeFailed(next(p for p in requests if p not in answers), "no_answer")
                 break
+            self._probe()
             self._ask_again(requests)
             time.sleep(getattr(self.grid, "poll", POLL_S))
         return {party: answers[party] for party in requests if party in answers}
@@ -102,13 +109,36 @@ class Exchange:
         # the same messages have the same ids: pushing them again after a restart of SuperLink is harmless
         ids: Sequence[str] = self._patiently(lambda: list(self.grid.push_messages(messages)))
         for id, party in zip(ids, requests, strict=True):
+            self._asked[party] = time.monotonic()
             if id:
                 self._pending[id] = party
             else:
                 self._excuse(party, 5, "")
 
-    def _pull(self) -> list[Message]:
-        return self._patiently(lambda: list(self.grid.pull_messages(list(self._pending)))) if self._pending else []
+    def _pull(self) -> list[tuple[str, Message]]:
+        """What came, by party; a request that its party must have missed is noted to be sent again."""
+        ids = [*self._pending, *self._probes]
+        replies = self._patiently(lambda: list(self.grid.pull_messages(ids))) if ids else []
+        found, heard = [], []
+        for reply in replies:
+            id = reply.metadata.reply_to_message_id
+            if id in self._pending:
+                found.append((self._pending.pop(id), reply))
+            elif (party := self._probes.pop(id)) and not reply.has_error():
+                heard.append(party)
+        for id in [id for id, party in self._pending.items() if party in heard]:
+            self._excuse(self._pending.pop(id), *_NEVER_ARRIVED)
+        return found
+
+    def _probe(self) -> None:
+        now = time.monotonic()
+        silent = [p for p in self._pending.values() if now - self._asked[p] > self.probe_s]
+        for party in silent:
+            question = Message(pack(Envelope("identify").encode()), self.nodes[party], MESSAGE_TYPE, ttl=self.answer_s)
+            (id,) = self._patiently(functools.partial(self.grid.push_messages, [question]))
+            if id:
+                self._probes[id] = party
+            self._asked[party] = now
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Where SuperLink may be away: until it is back, or has been away for ``away_s``."""
@@ -143,9 +173,6 @@ class Exchange:
         for party in back:
             del self._again[party]
         self._push({p: requests[p] for p in back})
-
-
-_REFUSED = 7
 
 
 def quicken_pulls(first_s: float = 0.05, longest_s: float = 0.5, within_s: float = 15.0) -> None:

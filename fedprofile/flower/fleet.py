@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Error, Message
 from flwr.app.message import remove_content_from_message
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import message_to_proto, run_from_proto
+from flwr.common.serde import message_from_proto, message_to_proto, run_from_proto
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     DeactivateNodeRequest,
@@ -47,15 +47,18 @@ from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from google.protobuf.message import DecodeError
 
 from fedprofile.crash import crash_at
 from fedprofile.errors import DeploymentError, FedprofileError
 from fedprofile.flower.node_key import public_pem
+from fedprofile.flower.tls_fault import CLOCK, MENDS, tls_fault
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REFUSED_APP, APP_RAISED = ErrorCode.INVALID_FAB, ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+LOST = ErrorCode.MESSAGE_UNAVAILABLE
 HEARTBEAT_MIN_S = 10.0
 _PUSHES, _OBJECT_WITHIN_S = 8, 120.0
 
@@ -74,6 +77,15 @@ class Delivery:
 
     raw: bytes = field(repr=False)
 
+    @staticmethod
+    def load(raw: bytes) -> Delivery | None:
+        """From a journal; None for bytes that are no delivery."""
+        try:
+            whole = len(PullMessagesResponse.FromString(raw).messages_list) == 1
+        except DecodeError:
+            return None
+        return Delivery(raw) if whole else None
+
     @property
     def run_id(self) -> int:
         return int(self._head.metadata.run_id)
@@ -81,6 +93,12 @@ class Delivery:
     @property
     def message_id(self) -> str:
         return str(self._head.metadata.message_id)
+
+    @property
+    def head(self) -> Message:
+        """Its metadata alone, enough to reply to."""
+        message: Message = message_from_proto(self._head)
+        return message
 
     @property
     def _head(self) -> Any:
@@ -285,51 +303,24 @@ class FleetClient:
                 if status == 403:
                     raise RunOver("the run is over") from None
                 if status == 401:
-                    why = _CLOCK
+                    why = CLOCK
                 elif status in (404, 408, 429) or status >= 500:
                     why = f"HTTP {status}"
                 else:
                     raise
             except httpx.TransportError as error:
-                why = _tls_fault(error) or type(error).__name__
+                why = tls_fault(error) or type(error).__name__
             else:
                 self.trouble = ""
                 return answer
             if why != self.trouble:
                 log.warning("no answer from the coordinator: %s", why)
             self.trouble = why
-            if not self._joined and why in _FATAL:
-                raise DeploymentError(why, _FATAL[why])
+            if not self._joined and why in MENDS:
+                raise DeploymentError(why, MENDS[why])
             if self._stop.wait(delay * random.uniform(0.8, 1.2)):
                 raise Stopped("the node was stopped while the coordinator could not be reached")
             delay = min(2 * delay, self._patience.longest)
-
-
-_CLOCK = "the coordinator does not accept this node's signature"
-_PLAIN = "the other side does not speak TLS"
-_CA = "the coordinator's certificate was not made by the federation's CA"
-_NAME = "the coordinator's certificate names another host"
-_EXPIRED = "the coordinator's certificate has expired, or this node's clock is ahead"
-_EARLY = "the coordinator's certificate is not valid yet, or this node's clock is behind"
-_FATAL = {
-    _CLOCK: "Set this machine's clock (NTP): 5 s ahead or 300 s behind is too much. Otherwise have the key registered.",
-    _PLAIN: "Check address and port: nodes dial the coordinator's gate.",
-    _CA: "Ask for the ca.crt in force, and compare its fingerprint by telephone.",
-    _NAME: "Dial a name that the certificate holds, or have the coordinator renew it with this one.",
-    _EXPIRED: "Have the coordinator renew it; compare the clocks.",
-    _EARLY: "Compare the clocks.",
-}
-
-
-def _tls_fault(error: httpx.TransportError) -> str:
-    """What was wrong with the certificate, or "" where it was something else; OpenSSL says it in words only."""
-    text = str(error).lower()
-    if "wrong_version_number" in text or "wrong version number" in text or "record layer failure" in text:
-        return _PLAIN
-    if "certificate" not in text:
-        return ""
-    signs = {"has expired": _EXPIRED, "not yet valid": _EARLY, "mismatch": _NAME, "not valid for": _NAME}
-    return next((fault for sign, fault in signs.items() if sign in text), _CA)
 
 
 def refusal(code: int, reason: str, message: Message) -> Message:

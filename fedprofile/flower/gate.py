@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -140,11 +139,11 @@ def make_gate(settings: GateSettings) -> Starlette:
             return Response(answer.content, answer.status_code, kept)
         return StreamingResponse(_closing(answer), answer.status_code, kept)
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":  # no websocket, which uvicorn does not offer here either
             await (await forward(Request(scope, receive)))(scope, receive, send)
 
-    return Starlette(routes=[Mount("/", answer)], lifespan=lifespan)
+    return Starlette(routes=[Mount("/", serve)], lifespan=lifespan)
 
 
 async def _limited(request: Request, size: int) -> AsyncIterator[bytes]:
@@ -171,8 +170,8 @@ async def _closing(answer: httpx.Response) -> AsyncIterator[bytes]:
         await answer.aclose()
 
 
-def serve_gate(settings: GateSettings, listener: socket.socket | None = None) -> None:
-    """Serve until SIGTERM; ``listener`` instead of host and port where the caller has bound one."""
+def serve_gate(settings: GateSettings) -> None:
+    """Serve until SIGTERM."""
     config = uvicorn.Config(
         make_gate(settings),
         host=settings.host,
@@ -187,7 +186,7 @@ def serve_gate(settings: GateSettings, listener: socket.socket | None = None) ->
         timeout_keep_alive=30,
         limit_concurrency=256,
     )
-    uvicorn.Server(config).run(sockets=None if listener is None else [listener])
+    uvicorn.Server(config).run()
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ def make_node_key(path: Path, passphrase: bytes | None = None) -> bytes:
     read. Raises DeploymentError where a key lies already: a registered key is not made again by accident.
     """
     key = ec.generate_private_key(ec.SECP384R1())
-    if passphrase is None:
-        form, cipher = serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-    else:
+    cipher: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    form = serialization.PrivateFormat.OpenSSH
+    if passphrase is not None:
         form, cipher = serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(passphrase)
     private = key.private_bytes(serialization.Encoding.PEM, form, cipher)
     try:
@@ -44,15 +44,17 @@ def load_node_key(path: Path, passphrase: bytes | None = None) -> ec.EllipticCur
     """Raises DeploymentError for a file that is no such key, or a wrong passphrase."""
     try:
         data = path.read_bytes()
-        if data.startswith(_SSH_HEAD):
-            key = serialization.load_ssh_private_key(data, None)
-        else:
-            key = serialization.load_pem_private_key(data, passphrase)
+        ssh = data.startswith(_SSH_HEAD)
+        key = serialization.load_ssh_private_key(data, None) if ssh else _from_pem(data, passphrase)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
         raise DeploymentError(f"{path} is no key that this passphrase opens", "Check both.") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise DeploymentError(f"{path} is no elliptic curve key", "Make a node key.")
     return key
+
+
+def _from_pem(data: bytes, passphrase: bytes | None) -> object:
+    return serialization.load_pem_private_key(data, passphrase)
 
 
 def public_line(key: ec.EllipticCurvePublicKey) -> bytes:

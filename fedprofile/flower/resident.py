@@ -34,7 +34,7 @@ from flwr.clientapp import ClientApp
 
 from fedprofile.crash import crash_at
 from fedprofile.errors import DeploymentError
-from fedprofile.flower.fleet import APP_RAISED, REFUSED_APP, Delivery, FleetClient, RunOver, Stopped, refusal
+from fedprofile.flower.fleet import APP_RAISED, LOST, REFUSED_APP, Delivery, FleetClient, RunOver, Stopped, refusal
 from fedprofile.flower.node_key import load_node_key
 from fedprofile.flower.records import MESSAGE_TYPE
 
@@ -100,9 +100,7 @@ class Resident:
         passphrase: bytes | None = None,
     ) -> None:
         self.settings, self._may_send = settings, may_send
-        if app is None:
-            from fedprofile.flower.client_app import app
-        self._app = app
+        self._app = app or _installed_app()
         self._stop = threading.Event()
         self._noting, self._status = threading.Lock(), ResidentStatus()
         self._fleet = FleetClient(
@@ -123,8 +121,10 @@ class Resident:
     def run(self) -> None:
         """Blocks until ``stop``. Raises DeploymentError where the coordinator does not let this node in."""
         _warm()
-        known = int(self._id_file.read_text()) if self._id_file.exists() else None
-        node_id = self._fleet.join(known, self.settings.heartbeat_s)
+        try:
+            node_id = self._fleet.join(self._known(), self.settings.heartbeat_s)
+        except Stopped:
+            return
         _write(self._id_file, str(node_id).encode())
         self._note(connected=True, trouble="", node_id=node_id, last_contact=time.time())
         log.info("node %d is online", node_id)
@@ -141,11 +141,17 @@ class Resident:
             self._fleet.close()
             self._note(connected=False, trouble="stopped")
 
+    def _known(self) -> int | None:
+        try:
+            return int(self._id_file.read_text())
+        except (OSError, ValueError):
+            return None
+
     # -- messages --------------------------------------------------------------------------------
     def _serve(self) -> None:
-        if self._inflight.exists():
+        if self._inflight.exists() and (interrupted := Delivery.load(self._inflight.read_bytes())):
             log.warning("doing again the message that a crash interrupted")
-            self._handle(Delivery(self._inflight.read_bytes()))
+            self._handle(interrupted)
         last = time.monotonic()
         while not self._stop.is_set():
             if not self._ask_leave():
@@ -178,10 +184,8 @@ class Resident:
     def _answer(self, delivery: Delivery) -> None:
         if delivery.run_id not in self._judged:
             self._judged = {delivery.run_id: self._objection(delivery)}
-        objection = self._judged[delivery.run_id]
-        message = self._fleet.fetch(delivery)
         start = time.monotonic()
-        reply = self._refuse(message, *objection) if objection else self._apply(message)
+        reply = self._reply(delivery, self._judged[delivery.run_id])
         if not self._ask_leave():
             raise Stopped("the reply was not allowed to leave")
         self._fleet.push(delivery, reply, time.monotonic() - start)
@@ -189,6 +193,14 @@ class Resident:
         self._fleet.confirm(delivery)
         if not reply.has_error():
             self._note(answered=self._status.answered + 1)
+
+    def _reply(self, delivery: Delivery, objection: tuple[int, str] | None) -> Message:
+        if objection:
+            return self._refuse(delivery.head, *objection)
+        try:
+            return self._apply(self._fleet.fetch(delivery))
+        except DeploymentError:  # the coordinator asks again
+            return self._refuse(delivery.head, LOST, "content_lost")
 
     def _objection(self, delivery: Delivery) -> tuple[int, str] | None:
         """Error code and fixed reason for a run that this node does not serve."""
@@ -209,8 +221,8 @@ class Resident:
         if message.metadata.message_type != MESSAGE_TYPE:
             log.error("a message of an unknown type is refused")
             return self._refuse(message, APP_RAISED, "message_type_not_allowed")
-        home = {"home": str(self.settings.home)}
-        context = Context(message.metadata.run_id, self._status.node_id, home, RecordDict(), {})
+        node = self._status.node_id
+        context = Context(message.metadata.run_id, node, {"home": str(self.settings.home)}, RecordDict(), {})
         try:
             reply = self._app(message=message, context=context)
         except Exception as error:  # the text may quote data
@@ -252,6 +264,12 @@ def run_resident(settings: ResidentSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: resident.stop())
     resident.run()
+
+
+def _installed_app() -> ClientApp:
+    from fedprofile.flower.client_app import app
+
+    return app
 
 
 def _warm() -> None:

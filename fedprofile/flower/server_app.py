@@ -32,9 +32,10 @@ __all__ = ["JOB", "abandon", "app", "watching"]
 
 JOB = "FEDPROFILE_JOB"
 NODES, PROGRESS, FAILURE, PID = "nodes.json", "progress.json", "failure.json", "server_app.pid"
-AWAY_S, ANSWER_S = 600.0, 6 * 3600.0
+AWAY_S, ANSWER_S, PROBE_S = 600.0, 6 * 3600.0, 60.0
+"""In a deployment: how long a node or SuperLink may be away, how long a node that is there may take,
+and after which silence it is asked whether the request arrived."""
 PENDING_S = 2.0
-"""In a deployment: how long a node or SuperLink may be away, and how long a node that is there may take."""
 _ENDS_WITHIN_S = 10.0
 app = ServerApp()
 _watches: dict[Path, Watch] = {}
@@ -52,7 +53,7 @@ def main(grid: Grid, context: Context) -> None:
             keys = {party: pem.encode() for party, pem in json.loads((folder / NODES).read_text()).items()}
             nodes = _registered(grid, {party: keys[party] for party in roster})
             watch = Watch(lambda p: _write_progress(folder, p), pending=lambda parties: _await(folder, parties))
-            _conduct(job, Exchange(grid, folder, nodes, ANSWER_S, AWAY_S), watch)
+            _conduct(job, Exchange(grid, folder, nodes, ANSWER_S, AWAY_S, PROBE_S), watch)
     else:
         nodes = _identify(grid, folder, roster)
         _conduct(job, Exchange(grid, folder, nodes), _watches.get(folder, Watch()))
@@ -145,6 +146,9 @@ def _told(folder: Path) -> Iterator[None]:
         yield
     except FedprofileError as error:
         _write(folder / FAILURE, {"error": type(error).__name__, "what": error.what, "mend": error.mend})
+        raise
+    except Exception as error:  # nothing of whose text we know what it quotes
+        _write(folder / FAILURE, {"error": type(error).__name__, "what": "", "mend": "See the run's log."})
         raise
 
 

@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -133,7 +133,7 @@ class SuperLink:
 
     def publish(self, addresses: dict[str, str]) -> None:
         """Said by ``serve``: where "superlink" and "gate" are."""
-        self._addresses.write_text(json.dumps(addresses))
+        _replace(self._addresses, addresses)
 
     def ready(self) -> bool:
         """Whether SuperLink and gate answer."""
@@ -207,9 +207,7 @@ class SuperLink:
 
     def _keep(self, known: dict[str, Registered]) -> None:
         plain = {p: {"node_id": r.node_id, "public_key": r.public_key} for p, r in known.items()}
-        temporary = self.folder / (NODES + ".new")
-        temporary.write_text(json.dumps(plain, indent=1))
-        temporary.replace(self.folder / NODES)
+        _replace(self.folder / NODES, plain)
 
     def nodes(self) -> list[NodeStatus]:
         """Every registered node, with its status and when it was last seen."""
@@ -270,6 +268,13 @@ class SuperLink:
         from fedprofile.flower.control import Control
 
         return Control(self.address, self.authority.certificate)
+
+
+def _replace(file: Path, plain: dict[str, Any]) -> None:
+    """As a whole: who reads meanwhile sees the old or the new one."""
+    temporary = file.with_name(file.name + ".new")
+    temporary.write_text(json.dumps(plain, indent=1))
+    temporary.replace(file)
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -50,6 +50,8 @@ class TestJoining:
         node = client.join(None, 10.0)
         assert node == deployment.link.registered()["comes"].node_id
         assert status_of(deployment, "comes") == "online"
+        (seen,) = [n.last_seen for n in deployment.link.nodes() if n.name == "comes"]
+        assert abs(datetime.now(UTC) - seen) < timedelta(minutes=2)
         assert client.heartbeat(10.0)
         assert client.pull() is None
         client.leave()

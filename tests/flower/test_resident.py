@@ -130,6 +130,7 @@ def test_what_a_node_serves_and_what_it_refuses(nodes):
     assert nodes.answers(out)[0][2] == [REFUSED_APP, "config_not_allowed"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_crash_a_pause_and_a_jumping_clock_lose_no_message(nodes, monkeypatch):
     """The message is answered once, whatever happened in between."""
     seen: list[str] = []
@@ -184,6 +185,35 @@ def test_a_stop_waits_for_the_message_in_work(nodes):
     left.set()
     thread.join(20)
     assert not resident.status().connected
+
+
+def test_a_message_that_was_handed_out_and_never_arrived_is_sent_again(nodes, monkeypatch):
+    """SuperLink marks a message as delivered before its answer is through; the line may break just then."""
+    resident, lost = nodes.make("unheard"), []
+    pull = resident._fleet.pull
+
+    def lossy():
+        delivery = pull()
+        if delivery is not None and not lost:
+            lost.append(delivery.message_id)
+            return None
+        return delivery
+
+    monkeypatch.setattr(resident._fleet, "pull", lossy)
+    nodes.start("unheard", resident)
+    run, out = nodes.ask(("unheard", "exchange", "x"))
+    assert nodes.answers(out) == [["unheard", "exchange", None, "echo x"]]
+    assert lost
+    assert nodes.deployment.link.wait(run, 60).outcome == "completed"
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xff", b"{}"])
+def test_a_damaged_state_does_not_keep_a_node_from_coming_back(nodes, damage):
+    resident = nodes.make("damaged")
+    for file in ("inflight.bin", "node_id"):
+        (resident.settings.state / file).write_bytes(damage)
+    nodes.start("damaged", resident)
+    wait_for(lambda: resident.status().connected)
 
 
 class Cutter:

@@ -95,14 +95,13 @@ def _suggest(args: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from fedprofile.data.map_suggest import suggest
-    from fedprofile.data.readers.source_file import FILE as SOURCE
-    from fedprofile.data.readers.source_file import read_raw, read_source, source_name
+    from fedprofile.data.readers.source_file import read_raw, source_name
     from fedprofile.data.table_map import FILE as MAP
     from fedprofile.errors import UsageError
     from fedprofile.node.files import replace_private
-    from fedprofile.node.intake import home_contract
+    from fedprofile.node.intake import home_contract, home_source
 
-    contract, source, path = home_contract(args.home), read_source(args.home / SOURCE), args.home / MAP
+    contract, source, path = home_contract(args.home), home_source(args.home), args.home / MAP
     if path.exists() and not args.force:
         raise UsageError(f"{path} is there already", "Edit it, or replace it with --force.")
     frame = read_raw(source, "", None)
@@ -130,7 +129,7 @@ def _check(args: argparse.Namespace) -> int:
         intake = look(args.home)
         report = table_report(args.home, intake)
         stops = [s for s in intake.stops if not (args.accept_drift and s.limit == "drift")]
-        report["ok"], report["frozen"] = not stops, args.freeze and not stops
+        report |= {"ok": not stops, "frozen": args.freeze and not stops, "stops": [vars(s) for s in stops]}
         if report["frozen"]:
             freeze(args.home, intake, args.accept_drift)
     except DataError as e:

@@ -91,9 +91,11 @@ def _numbers(raw: pl.Series, column: Column, how: Reading, file: str) -> tuple[p
             lost = raw.cast(pl.Int128).abs() > _EXACT
             reasons = pl.select(pl.when(lost).then(pl.lit("too_large")).otherwise(reasons)).to_series()
         values = raw.cast(pl.Float64).fill_nan(None)
-    unknown = [float(u) for u in (*how.missing, *column.unknown) if _is_number(u)]
+    converted = bool(how.unit) and how.unit != column.unit
+    # The contract's codes for "not known" are in its own unit: 999 months are no unknown age.
+    unknown = [float(u) for u in (*how.missing, *(() if converted else column.unknown)) if _is_number(u)]
     value: Any = pl.when(~pl.col("v").is_in(unknown)).then(pl.col("v"))
-    if how.unit and how.unit != column.unit:
+    if converted:
         times = factor(how.unit, column.unit)
         assert times is not None  # the map was checked against the contract
         value = value * times

@@ -41,7 +41,6 @@ from fedprofile.node.source import write_table
 from fedprofile.types import Table
 
 PROFILE, QUARANTINE = "profile.json", "quarantine.json"
-_DRAFT = "Draft one with `fedprofile node map --suggest`."
 
 
 @dataclass(frozen=True)
@@ -93,19 +92,23 @@ class Intake:
 
 def read_settings(home: Path) -> tuple[Contract, TableMap, TableSource]:
     """The three files of a home; DataError says which one is missing or wrong."""
-    contract = home_contract(home)
-    for name, mend in ((SOURCE, "Write where the table lies: see partners/data.md."), (MAP, _DRAFT)):
-        if not (home / name).is_file():
-            raise DataError(name, "the file is missing", mend)
-    return contract, read_map(home / MAP, contract), read_source(home / SOURCE)
+    contract, source = home_contract(home), home_source(home)
+    return contract, read_map(_there(home / MAP, "Draft it with `fedprofile node map --suggest`."), contract), source
 
 
 def home_contract(home: Path) -> Contract:
-    """The contract of a home."""
-    if not (home / CONTRACT).is_file():
-        mend = "Copy the one of the role: partners/<role>/contract.yaml, or write one."
-        raise DataError(CONTRACT, "the file is missing", mend)
-    return read_contract(home / CONTRACT)
+    mend = "Copy the one of the role: partners/<role>/contract.yaml, or write one."
+    return read_contract(_there(home / CONTRACT, mend))
+
+
+def home_source(home: Path) -> TableSource:
+    return read_source(_there(home / SOURCE, "Write where the table lies: see partners/data.md."))
+
+
+def _there(path: Path, mend: str) -> Path:
+    if not path.is_file():
+        raise DataError(path.name, "the file is missing", mend)
+    return path
 
 
 def look(home: Path, today: date | None = None) -> Intake:

@@ -52,6 +52,8 @@ def test_units_are_converted_before_the_range_is_judged() -> None:
     assert read(["245", "1441"], years, unit="months", round="down") == [20, 120]
     assert read(["29"], number("integer", unit="years"), unit="months", round="nearest") == [2]
     assert read(["1.2", "1,000.5"], number(unit="CNY"), unit="10k CNY", thousands=True) == [12_000, 10_005_000]
+    known = number("integer", unit="years", unknown=("99",))
+    assert read(["99", "1188"], known, unit="months", missing=("1188",), round="down") == [8, None]
     inches = number(unit="cm", low=100, high=254)
     assert read(["100", "100.01"], inches, unit="in") == [254, "[above_range]"]
 

@@ -69,13 +69,13 @@ def read_cells(raw: pl.Series, column: Column, how: Reading, file: str, today: d
     else:
         values, reasons = _codes(raw, column, how, file)
     checked = pl.DataFrame({"value": values, "reason": reasons})
-    value: Any = pl.col("value")
-    reason: Any = pl.col("reason")
+    value, reason = pl.col("value"), pl.col("reason")
     if column.missing == 0:
         # The column must be filled: an empty cell is as wrong as an ill-written one.
-        reason = pl.when(reason.is_null() & value.is_null()).then(pl.lit("missing")).otherwise(reason)
-    checked = checked.select(reason.alias("reason"), pl.when(pl.col("reason").is_null()).then(value).alias(column.name))
-    return checked[column.name], checked["reason"]
+        empty = reason.is_null() & value.is_null()
+        checked = checked.with_columns(reason=pl.when(empty).then(pl.lit("missing")).otherwise(reason))
+    checked = checked.with_columns(value=pl.when(reason.is_null()).then(value))
+    return checked["value"].alias(column.name), checked["reason"]
 
 
 def _numbers(raw: pl.Series, column: Column, how: Reading, file: str) -> tuple[pl.Series, pl.Series]:

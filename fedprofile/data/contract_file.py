@@ -36,6 +36,8 @@ FILE = "contract.yaml"
 PARTNERS = "fedprofile.partners"
 _COLUMN = ("unit", "range", "codes", "unknown", "missing", "max_age_days", "even_digits", "aliases")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
+# The frame's library reads a leading ^ as a pattern, and * as every column.
+_COLUMN_NAME = re.compile(r"\w[^\x00-\x1f]{0,63}")
 _NUMBER_ONLY, _DATE_ONLY = {"even_digits"}, {"max_age_days"}
 
 
@@ -102,7 +104,11 @@ def _compiles(pattern: str) -> bool:
 def _columns(value: Any, file: str) -> tuple[Column, ...]:
     if not isinstance(value, dict) or not value:
         raise DataError(file, "`columns` is not a mapping of names", "Write one `name: {type: …}` a line below it.")
-    columns = tuple(_column(text(name, file, "columns"), entry, file) for name, entry in value.items())
+    for name in value:
+        if not _COLUMN_NAME.fullmatch(text(name, file, "columns")):
+            mend = "Begin with a letter or digit; at most 64 characters, none of them a control character."
+            raise DataError(file, f"{str(name)[:80]!r} is no valid name of a column", mend)
+    columns = tuple(_column(str(name).strip(), entry, file) for name, entry in value.items())
     if all(c.type == "date" for c in columns):
         raise DataError(file, "no column is a feature", "Dates serve freshness and rules only: add another column.")
     return columns

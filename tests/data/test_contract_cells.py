@@ -46,6 +46,15 @@ def test_unknown_means_missing_however_it_is_written() -> None:
                 missing=("refused",)) == [None, None, "yes"]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["value", "reason", "v", "r", "t"])
+def test_a_column_may_have_any_name(name: str) -> None:
+    for missing, first in ((1.0, None), (0.0, "missing")):
+        column = Column(name, "integer", 3, "C2", missing=missing, low=0)
+        values, reasons = read_cells(pl.Series(name, [None, "1", "-1"]), column, Reading(name), "t", TODAY)
+        assert (values.name, values.to_list()) == (name, [None, 1, None])
+        assert reasons.to_list() == [first, None, "below_range"]
+
+
 def test_units_are_converted_before_the_range_is_judged() -> None:
     years = number("integer", unit="years", low=18, high=120)
     assert read(["216", "245", "120"], years, unit="months") == [18, "[not_whole]", "[below_range]"]

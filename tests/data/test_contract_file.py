@@ -79,6 +79,7 @@ BAD = {
     "class": (changed("columns.kg.class", "C4"), "`class` is not C1"),
     "grade below class": (changed("columns.kg.grade", 2), "a grade below 3"),
     "unit": (changed("columns.kg.unit", "kgg"), "Did you mean 'kg'"),
+    "column name": ({**GOOD, "columns": {"^.*$": GOOD["columns"]["kg"]}, "rules": {}}, "no valid name"),
     "unit of a category": (changed("columns.smokes.unit", "kg"), "does not go with type category"),
     "codes of a number": (changed("columns.kg.codes", ["a"]), "does not go with type number"),
     "age of a number": (changed("columns.kg.max_age_days", 3), "does not go with type number"),

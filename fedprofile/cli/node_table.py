@@ -152,6 +152,7 @@ def _page(report: dict[str, Any]) -> str:
         f"quality    {_figure(report['quality']['figure'])}  "
         + ", ".join(f"{k} {_figure(v)}" for k, v in report["quality"].items() if k != "figure"),
         f"drift      {_drift(report['drift'])}",
+        *(f"unchanged  {name}: nobody's value since {day}" for name, day in report["unchanged_since"].items()),
         f"overlap    {_overlap(report['overlap'])}",
         f"consent    {_consent(report['consent'])}",
     ]

@@ -34,11 +34,11 @@ from fedprofile.errors import DataError, UsageError
 
 FILE = "contract.yaml"
 PARTNERS = "fedprofile.partners"
-_COLUMN = ("unit", "range", "codes", "unknown", "missing", "max_age_days", "even_digits", "aliases")
+_COLUMN = ("unit", "range", "codes", "unknown", "missing", "max_age_days", "changes_days", "even_digits", "aliases")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 # The frame's library reads a leading ^ as a pattern, and * as every column.
 _COLUMN_NAME = re.compile(r"\w[^\x00-\x1f]{0,63}")
-_NUMBER_ONLY, _DATE_ONLY = {"even_digits"}, {"max_age_days"}
+_NUMBER_ONLY, _DATE_ONLY, _FEATURE_ONLY = {"even_digits"}, {"max_age_days"}, {"changes_days"}
 
 
 def read_contract(path: Path) -> Contract:
@@ -132,7 +132,7 @@ def _column(name: str, value: Any, file: str) -> Column:
         raise wrong(f"{sensitivity} data has a grade below {LEAST_GRADE[sensitivity]}", "Raise the grade.")
     numeric = type_ in ("number", "integer")
     misplaced = {"codes"} if type_ != "category" else {"range", "unit"}
-    misplaced |= (set() if numeric else _NUMBER_ONLY) | (set() if type_ == "date" else _DATE_ONLY)
+    misplaced |= (set() if numeric else _NUMBER_ONLY) | (_FEATURE_ONLY if type_ == "date" else _DATE_ONLY)
     for key in entry:
         if key in misplaced or (key == "unit" and not numeric):
             raise wrong(f"`{key}` does not go with type {type_}", "Take it out, or correct the type.")
@@ -141,9 +141,9 @@ def _column(name: str, value: Any, file: str) -> Column:
         raise wrong(f"unknown unit {unit!r}", nearest(unit, list(UNITS)) or f"Units: {', '.join(UNITS)}.")
     low, high = _range(entry.get("range"), cast(ColumnType, type_), wrong)
     missing = _share(entry.get("missing", 0), wrong, "missing")
-    age = entry.get("max_age_days")
-    if age is not None and (isinstance(age, bool) or not isinstance(age, int) or age < 1):
-        raise wrong("`max_age_days` is not a whole number from 1", "Write a number of days.")
+    for key in ("max_age_days", "changes_days"):
+        if (days := entry.get(key)) is not None and (isinstance(days, bool) or not isinstance(days, int) or days < 1):
+            raise wrong(f"`{key}` is not a whole number from 1", "Write a number of days.")
     if not isinstance(entry.get("even_digits", False), bool):
         raise wrong("`even_digits` is neither true nor false", "Write true, or leave it out.")
     return Column(
@@ -157,7 +157,8 @@ def _column(name: str, value: Any, file: str) -> Column:
         _list(entry.get("codes"), wrong, "codes"),
         _list(entry.get("unknown"), wrong, "unknown"),
         missing,
-        age,
+        entry.get("max_age_days"),
+        entry.get("changes_days"),
         entry.get("even_digits", False),
         _list(entry.get("aliases"), wrong, "aliases"),
     )

@@ -91,6 +91,8 @@ BAD = {
     "range of no dates": (changed("columns.seen.range", ["2000-13-01", None]), "are not dates"),
     "missing": (changed("columns.kg.missing", 1.5), "not a share"),
     "max age": (changed("columns.seen.max_age_days", 0.5), "whole number"),
+    "changes": (changed("columns.kg.changes_days", 0), "whole number"),
+    "changes of a date": (changed("columns.seen.changes_days", 9), "does not go with type date"),
     "even digits": (changed("columns.kg.even_digits", "yes"), "neither true nor false"),
     "codes twice": (changed("columns.smokes.codes", ["a", "a"]), "twice"),
     "codes yes": (changed("columns.smokes.codes", [True, "no"]), "quote words such as yes"),

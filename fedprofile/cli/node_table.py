@@ -99,8 +99,9 @@ def _suggest(args: argparse.Namespace) -> int:
     from fedprofile.data.table_map import FILE as MAP
     from fedprofile.errors import UsageError
     from fedprofile.node.files import replace_private
-    from fedprofile.node.intake import home_contract, home_source
+    from fedprofile.node.intake import give_contract, home_contract, home_source
 
+    give_contract(args.home)
     contract, source, path = home_contract(args.home), home_source(args.home), args.home / MAP
     if path.exists() and not args.force:
         raise UsageError(f"{path} is there already", "Edit it, or replace it with --force.")

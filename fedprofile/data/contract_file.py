@@ -28,7 +28,7 @@ from fedprofile.data.contract_columns import finite, read_column, share
 from fedprofile.data.contract_rules import Rule, RuleError, Sort
 from fedprofile.data.reading import nearest
 from fedprofile.data.rule_parser import parse_rule
-from fedprofile.data.yaml_file import mapping, read_yaml, text
+from fedprofile.data.yaml_file import mapping, parse_yaml, read_yaml, text
 from fedprofile.errors import DataError, UsageError
 
 FILE = "contract.yaml"
@@ -45,12 +45,16 @@ def read_contract(path: Path) -> Contract:
 
 def shipped_contract(role: str) -> Contract:
     """The contract that the package ships for a role; UsageError for a role without one."""
+    return parse_contract(parse_yaml(shipped_text(role), FILE))
+
+
+def shipped_text(role: str) -> str:
+    """The file of ``shipped_contract`` as it is written."""
     roles = shipped_roles()
     if role not in roles:
         mend = nearest(role, roles) or f"Shipped: {', '.join(roles)}. Another role writes its own {FILE}."
         raise UsageError(f"no contract is shipped for the role {role!r}", mend)
-    with resources.as_file(resources.files(PARTNERS).joinpath(role, FILE)) as path:
-        return read_contract(path)
+    return resources.files(PARTNERS).joinpath(role, FILE).read_text("utf-8")
 
 
 def shipped_roles() -> list[str]:

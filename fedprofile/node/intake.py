@@ -27,7 +27,7 @@ from fedprofile.data.contract import Contract
 from fedprofile.data.contract_check import Examined, examine, missing_shares, reason_counts
 from fedprofile.data.contract_drift import Drift, Histogram, drift, from_json, histograms, to_json
 from fedprofile.data.contract_file import FILE as CONTRACT
-from fedprofile.data.contract_file import read_contract
+from fedprofile.data.contract_file import read_contract, shipped_text
 from fedprofile.data.contract_quality import quality
 from fedprofile.data.ids import check_ids
 from fedprofile.data.readers.source_file import FILE as SOURCE
@@ -36,6 +36,7 @@ from fedprofile.data.table_map import FILE as MAP
 from fedprofile.data.table_map import TableMap, read_map
 from fedprofile.errors import DataError
 from fedprofile.node.files import replace_private, replace_private_by
+from fedprofile.node.home import NodeHome
 from fedprofile.node.snapshot import RECORD, TABLE, table_sha256
 from fedprofile.node.source import write_table
 from fedprofile.node.unchanged import frozen, unchanged_since
@@ -102,6 +103,12 @@ def read_settings(home: Path) -> tuple[Contract, TableMap, TableSource]:
 def home_contract(home: Path) -> Contract:
     mend = "Copy the one of the role: partners/<role>/contract.yaml, or write one."
     return read_contract(_there(home / CONTRACT, mend))
+
+
+def give_contract(home: Path) -> None:
+    """Copy the shipped contract of the node's role into a home that has none; UsageError where none is shipped."""
+    if not (home / CONTRACT).is_file() and (home / "node.json").is_file():
+        replace_private(home / CONTRACT, shipped_text(NodeHome(home).config.role).encode())
 
 
 def home_source(home: Path) -> TableSource:

@@ -78,6 +78,7 @@ def test_every_module_config_and_data_spec_is_inside(wheel):
     wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "fedprofile" / "data" / "specs").glob("*.json")}
     wanted |= {f"fedprofile/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
     wanted |= {f"fedprofile/{path.relative_to(ROOT)}" for path in (ROOT / "partners").glob("*/contract.yaml")}
+    wanted |= {"fedprofile/partners/data.md"}
     assert wanted <= inside
     assert {name for name in inside if name.startswith("tests")} == set()
 

@@ -80,14 +80,14 @@ def _suggest(args: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from fedprofile.data.map_suggest import suggest
-    from fedprofile.data.readers.source_file import FILE as SOURCE
-    from fedprofile.data.readers.source_file import read_raw, read_source, source_name
+    from fedprofile.data.readers.source_file import read_raw, source_name
     from fedprofile.data.table_map import FILE as MAP
     from fedprofile.errors import UsageError
     from fedprofile.node.files import replace_private
-    from fedprofile.node.intake import home_contract
+    from fedprofile.node.intake import give_contract, home_contract, home_source
 
-    contract, source, path = home_contract(args.home), read_source(args.home / SOURCE), args.home / MAP
+    give_contract(args.home)
+    contract, source, path = home_contract(args.home), home_source(args.home), args.home / MAP
     if path.exists() and not args.force:
         raise UsageError(f"{path} is there already", "Edit it, or replace it with --force.")
     frame = read_raw(source, "", None)
@@ -115,7 +115,7 @@ def _check(args: argparse.Namespace) -> int:
         intake = look(args.home)
         report = table_report(args.home, intake)
         stops = [s for s in intake.stops if not (args.accept_drift and s.limit == "drift")]
-        report["ok"], report["frozen"] = not stops, args.freeze and not stops
+        report |= {"ok": not stops, "frozen": args.freeze and not stops, "stops": [vars(s) for s in stops]}
         if report["frozen"]:
             freeze(args.home, intake, args.accept_drift)
     except DataError as e:
@@ -138,6 +138,7 @@ def _page(report: dict[str, Any]) -> str:
         f"quality    {_figure(report['quality']['figure'])}  "
         + ", ".join(f"{k} {_figure(v)}" for k, v in report["quality"].items() if k != "figure"),
         f"drift      {_drift(report['drift'])}",
+        *(f"unchanged  {name}: nobody's value since {day}" for name, day in report["unchanged_since"].items()),
         f"overlap    {_overlap(report['overlap'])}",
         f"consent    {_consent(report['consent'])}",
     ]

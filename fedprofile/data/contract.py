@@ -25,8 +25,9 @@ class Column:
     grade: 1 to 5 (JR/T 0197-2020); sensitivity: C1 to C3 (JR/T 0171-2020). low, high: inclusive range, of a date ISO
     text. codes: the levels of a category, () for any. unknown: cells that stand for "not known" and become missing.
     missing: largest allowed share of missing cells; 0 makes the cell required. max_age_days: of a date, older rows
-    are stale. even_digits: the last digits of real values are spread evenly, so heaps look invented. aliases: names
-    under which tables of the role usually have the column; they only help ``map --suggest``.
+    are stale. changes_days: nobody's value staying the same for so long looks like an old export. even_digits: the
+    last digits of real values are spread evenly, so heaps look invented. aliases: names under which tables of the role
+    usually have the column; they only help ``map --suggest``.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Column:
     unknown: tuple[str, ...] = ()
     missing: float = 0.0
     max_age_days: int | None = None
+    changes_days: int | None = None
     even_digits: bool = False
     aliases: tuple[str, ...] = ()
 

@@ -69,13 +69,13 @@ def read_cells(raw: pl.Series, column: Column, how: Reading, file: str, today: d
     else:
         values, reasons = _codes(raw, column, how, file)
     checked = pl.DataFrame({"value": values, "reason": reasons})
-    value: Any = pl.col("value")
-    reason: Any = pl.col("reason")
+    value, reason = pl.col("value"), pl.col("reason")
     if column.missing == 0:
         # The column must be filled: an empty cell is as wrong as an ill-written one.
-        reason = pl.when(reason.is_null() & value.is_null()).then(pl.lit("missing")).otherwise(reason)
-    checked = checked.select(reason.alias("reason"), pl.when(pl.col("reason").is_null()).then(value).alias(column.name))
-    return checked[column.name], checked["reason"]
+        empty = reason.is_null() & value.is_null()
+        checked = checked.with_columns(reason=pl.when(empty).then(pl.lit("missing")).otherwise(reason))
+    checked = checked.with_columns(value=pl.when(reason.is_null()).then(value))
+    return checked["value"].alias(column.name), checked["reason"]
 
 
 def _numbers(raw: pl.Series, column: Column, how: Reading, file: str) -> tuple[pl.Series, pl.Series]:
@@ -91,9 +91,11 @@ def _numbers(raw: pl.Series, column: Column, how: Reading, file: str) -> tuple[p
             lost = raw.cast(pl.Int128).abs() > _EXACT
             reasons = pl.select(pl.when(lost).then(pl.lit("too_large")).otherwise(reasons)).to_series()
         values = raw.cast(pl.Float64).fill_nan(None)
-    unknown = [float(u) for u in (*how.missing, *column.unknown) if _is_number(u)]
+    converted = bool(how.unit) and how.unit != column.unit
+    # The contract's codes for "not known" are in its own unit: 999 months are no unknown age.
+    unknown = [float(u) for u in (*how.missing, *(() if converted else column.unknown)) if _is_number(u)]
     value: Any = pl.when(~pl.col("v").is_in(unknown)).then(pl.col("v"))
-    if how.unit and how.unit != column.unit:
+    if converted:
         times = factor(how.unit, column.unit)
         assert times is not None  # the map was checked against the contract
         value = value * times

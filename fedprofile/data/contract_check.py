@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fedprofile.data.columns import texts
 from fedprofile.data.contract import Contract
-from fedprofile.data.contract_cells import MAX_CELL, Reading, read_cells
+from fedprofile.data.contract_cells import Reading, read_cells
 from fedprofile.data.contract_rules import rule_expr
 from fedprofile.data.ids import normalise_id
 from fedprofile.types import Table
@@ -25,6 +25,7 @@ Flags = npt.NDArray[np.bool_]
 DUPLICATES = frozenset({"id_duplicate", "row_duplicate"})
 STALE = frozenset({"stale", "in_future"})
 IMPOSSIBLE = "impossible"
+_MAX_ID = 64
 
 
 @dataclass(frozen=True, order=True)
@@ -106,8 +107,7 @@ def examine(
         if broken.any():
             reasons[Reason(IMPOSSIBLE, rule.name)] = broken
     ids, bad = _ids(texts(frame[id_column], file), contract)
-    doubled = _doubled(ids, typed)
-    for code, flags in (bad | doubled).items():
+    for code, flags in (bad | _doubled(ids, typed, list(reasons.values()))).items():
         if flags.any():
             reasons[Reason(code, contract.id.name)] = flags
     return Examined(ids, typed, reasons)
@@ -116,25 +116,29 @@ def examine(
 def _ids(raw: pl.Series, contract: Contract) -> tuple[npt.NDArray[np.str_], dict[str, Flags]]:
     import polars as pl
 
-    too_long = (raw.str.len_chars() > MAX_CELL).fill_null(False).to_numpy()
-    known = ["" if i is None or long else normalise_id(i) for i, long in zip(raw.to_list(), too_long, strict=True)]
-    ids = np.array(known, dtype=np.str_)
+    # A numpy text is as wide as the longest: one giant id would make all of them so.
+    cut = raw.str.slice(0, _MAX_ID + 1).to_list()
+    known = ["" if i is None else normalise_id(i) for i in cut]
+    too_long = np.array([len(i) > _MAX_ID for i in known], dtype=np.bool_)
+    ids = np.array(["" if long else i for i, long in zip(known, too_long, strict=True)], dtype=np.str_)
     missing = (ids == "") & ~too_long
     bad = {"id_too_long": too_long, "id_missing": missing}
     if contract.id.pattern:
-        fits = pl.Series(known).str.contains(f"^(?:{contract.id.pattern})$").to_numpy()
+        fits = pl.Series(ids.tolist(), dtype=pl.String).str.contains(f"^(?:{contract.id.pattern})$").to_numpy()
         bad["id_format"] = ~fits & ~missing & ~too_long
     return ids, bad
 
 
-def _doubled(ids: npt.NDArray[np.str_], typed: pl.DataFrame) -> dict[str, Flags]:
+def _doubled(ids: npt.NDArray[np.str_], typed: pl.DataFrame, refused: list[Flags]) -> dict[str, Flags]:
     """Rows that repeat a whole row, all but the first; and all rows of an id that is there with different content.
 
     Which of several different rows is the true one, nobody can tell: none is kept.
     """
     import polars as pl
 
-    whole = typed.with_columns(pl.Series("\0id", ids.tolist(), dtype=pl.String))
+    # A refused cell has no value any more, but its row is not the same as one whose cell is empty.
+    bad = np.any(refused, axis=0) if refused else np.zeros(len(ids), dtype=np.bool_)
+    whole = typed.with_columns(pl.Series("\0id", ids.tolist(), dtype=pl.String), pl.Series("\0bad", bad))
     named = ids != ""
     repeat = ~whole.select(pl.struct(pl.all()).is_first_distinct()).to_series().to_numpy() & named
     counts = whole.filter(~repeat)["\0id"].value_counts()

@@ -18,25 +18,24 @@
 
 from __future__ import annotations
 
-import math
 import re
-from datetime import date
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from fedprofile.data.contract import LEAST_GRADE, TYPES, Column, ColumnType, Contract, IdRule, Limits
-from fedprofile.data.contract_rules import Rule, RuleError, Sort, parse_rule
+from fedprofile.data.contract import Column, Contract, IdRule, Limits
+from fedprofile.data.contract_columns import finite, read_column, share
+from fedprofile.data.contract_rules import Rule, RuleError, Sort
 from fedprofile.data.reading import nearest
-from fedprofile.data.units import UNITS
+from fedprofile.data.rule_parser import parse_rule
 from fedprofile.data.yaml_file import mapping, parse_yaml, read_yaml, text
 from fedprofile.errors import DataError, UsageError
 
 FILE = "contract.yaml"
 PARTNERS = "fedprofile.partners"
-_COLUMN = ("unit", "range", "codes", "unknown", "missing", "max_age_days", "even_digits", "aliases")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
-_NUMBER_ONLY, _DATE_ONLY = {"even_digits"}, {"max_age_days"}
+# The frame's library reads a leading ^ as a pattern, and * as every column.
+_COLUMN_NAME = re.compile(r"\w[^\x00-\x1f]{0,63}")
 
 
 def read_contract(path: Path) -> Contract:
@@ -50,7 +49,7 @@ def shipped_contract(role: str) -> Contract:
 
 
 def shipped_text(role: str) -> str:
-    """Its file; UsageError for a role without one."""
+    """The file of ``shipped_contract`` as it is written."""
     roles = shipped_roles()
     if role not in roles:
         mend = nearest(role, roles) or f"Shipped: {', '.join(roles)}. Another role writes its own {FILE}."
@@ -106,109 +105,14 @@ def _compiles(pattern: str) -> bool:
 def _columns(value: Any, file: str) -> tuple[Column, ...]:
     if not isinstance(value, dict) or not value:
         raise DataError(file, "`columns` is not a mapping of names", "Write one `name: {type: …}` a line below it.")
-    columns = tuple(_column(text(name, file, "columns"), entry, file) for name, entry in value.items())
+    for name in value:
+        if not _COLUMN_NAME.fullmatch(text(name, file, "columns")):
+            mend = "Begin with a letter or digit; at most 64 characters, none of them a control character."
+            raise DataError(file, f"{str(name)[:80]!r} is no valid name of a column", mend)
+    columns = tuple(read_column(str(name).strip(), entry, file) for name, entry in value.items())
     if all(c.type == "date" for c in columns):
         raise DataError(file, "no column is a feature", "Dates serve freshness and rules only: add another column.")
     return columns
-
-
-def _column(name: str, value: Any, file: str) -> Column:
-    entry = mapping(value, file, f"column {name!r}", ("type", "grade", "class"), _COLUMN)
-
-    def wrong(what: str, mend: str) -> DataError:
-        return DataError(file, what, mend, column=name)
-
-    type_ = entry["type"]
-    if type_ not in TYPES:
-        raise wrong("unknown type", nearest(str(type_), list(TYPES)) or f"Types: {', '.join(TYPES)}.")
-    grade, sensitivity = entry["grade"], entry["class"]
-    if isinstance(grade, bool) or grade not in (1, 2, 3, 4, 5):
-        raise wrong("`grade` is not 1 to 5", "Use the level of JR/T 0197-2020.")
-    if sensitivity not in LEAST_GRADE:
-        raise wrong("`class` is not C1, C2 or C3", "Use the class of JR/T 0171-2020.")
-    if grade < LEAST_GRADE[sensitivity]:
-        raise wrong(f"{sensitivity} data has a grade below {LEAST_GRADE[sensitivity]}", "Raise the grade.")
-    numeric = type_ in ("number", "integer")
-    misplaced = {"codes"} if type_ != "category" else {"range", "unit"}
-    misplaced |= (set() if numeric else _NUMBER_ONLY) | (set() if type_ == "date" else _DATE_ONLY)
-    for key in entry:
-        if key in misplaced or (key == "unit" and not numeric):
-            raise wrong(f"`{key}` does not go with type {type_}", "Take it out, or correct the type.")
-    unit = "" if entry.get("unit") is None else text(entry["unit"], file, f"{name}.unit")
-    if unit and unit not in UNITS:
-        raise wrong(f"unknown unit {unit!r}", nearest(unit, list(UNITS)) or f"Units: {', '.join(UNITS)}.")
-    low, high = _range(entry.get("range"), cast(ColumnType, type_), wrong)
-    missing = _share(entry.get("missing", 0), wrong, "missing")
-    age = entry.get("max_age_days")
-    if age is not None and (isinstance(age, bool) or not isinstance(age, int) or age < 1):
-        raise wrong("`max_age_days` is not a whole number from 1", "Write a number of days.")
-    if not isinstance(entry.get("even_digits", False), bool):
-        raise wrong("`even_digits` is neither true nor false", "Write true, or leave it out.")
-    return Column(
-        name,
-        cast(ColumnType, type_),
-        grade,
-        sensitivity,
-        unit,
-        low,
-        high,
-        _list(entry.get("codes"), wrong, "codes"),
-        _list(entry.get("unknown"), wrong, "unknown"),
-        missing,
-        age,
-        entry.get("even_digits", False),
-        _list(entry.get("aliases"), wrong, "aliases"),
-    )
-
-
-def _range(value: Any, type_: ColumnType, wrong: Any) -> tuple[float | str | None, float | str | None]:
-    if value is None:
-        return None, None
-    if not isinstance(value, list) or len(value) != 2:
-        raise wrong("`range` is not [low, high]", "Write both ends; null leaves one open.")
-    ends: list[Any] = [_date(v) if type_ == "date" else _number(v) for v in value]
-    if any(e is False for e in ends):
-        kind = "dates YYYY-MM-DD" if type_ == "date" else "numbers"
-        raise wrong(f"the ends of `range` are not {kind}", "Correct them; null leaves one open.")
-    if None not in ends and ends[0] > ends[1]:
-        raise wrong("`range` ends before it starts", "Write [low, high].")
-    return ends[0], ends[1]
-
-
-def _number(value: Any) -> Any:
-    """None as it is, a finite number as float, anything else False."""
-    if value is None:
-        return None
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if fits else False
-
-
-def _date(value: Any) -> Any:
-    if value is None:
-        return None
-    try:
-        return date.fromisoformat(str(value)).isoformat()
-    except ValueError:
-        return False
-
-
-def _share(value: Any, wrong: Any, key: str) -> float:
-    number = _number(value)
-    if number is None or number is False or not 0 <= number <= 1:
-        raise wrong(f"`{key}` is not a share from 0 to 1", "Write 0.1 for a tenth.")
-    return float(number)
-
-
-def _list(value: Any, wrong: Any, key: str) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    fits = isinstance(value, list) and value and all(isinstance(v, str | int | float) for v in value)
-    if not fits or any(isinstance(v, bool) for v in value):
-        raise wrong(f"`{key}` is not a list of texts", "Write [a, b]; quote words such as yes, no and on.")
-    items = tuple(str(v).strip() for v in value)
-    if len(set(items)) < len(items):
-        raise wrong(f"`{key}` lists an item twice", "Keep one.")
-    return items
 
 
 def _rules(value: Any, columns: tuple[Column, ...], file: str) -> tuple[Rule, ...]:
@@ -225,7 +129,7 @@ def _rules(value: Any, columns: tuple[Column, ...], file: str) -> tuple[Rule, ..
         try:
             rules.append(parse_rule(name, never, sorts))
         except RuleError as e:
-            mend = "`fedprofile/data/contract_rules.py` lists what a rule may say."
+            mend = "partners/data.md says what a rule may hold."
             raise DataError(file, f"rule {name!r}: {e}", mend) from None
     return tuple(rules)
 
@@ -238,9 +142,9 @@ def _limits(value: Any, file: str) -> Limits:
     def wrong(what: str, mend: str) -> DataError:
         return DataError(file, f"limits: {what}", mend)
 
-    found: dict[str, Any] = {k: _share(entry[k], wrong, k) for k in ("quarantined", "quality") if k in entry}
+    found: dict[str, Any] = {k: share(entry[k], wrong, k) for k in ("quarantined", "quality") if k in entry}
     if "drift" in entry:
-        found["drift"] = _number(entry["drift"])
+        found["drift"] = finite(entry["drift"])
         if not found["drift"] or found["drift"] <= 0:
             raise wrong("`drift` is not a number above 0", "PSI of 0.25 is the usual sign of a changed table.")
     if "min_rows" in entry:

@@ -5,7 +5,8 @@
 ``uniqueness``    share of rows that repeat neither an id nor, under another id, a whole record
 ``freshness``     share of rows whose dates are neither in the future nor older than the contract allows
 ``completeness``  mean over columns of min(1, (1 - missing) / (1 - allowed)), among kept rows
-``variation``     share of columns that hold more than one value, among kept rows
+``variation``     share of columns that hold more than one value, among kept rows, and have not been the same for
+                  everybody longer than ``changes_days``
 ``digits``        1 - the largest excess of Myers' index over columns with ``even_digits``
 
 A part that the table gives no means to judge (no date column, too few rows) is None and left out of the product.
@@ -21,7 +22,7 @@ once in 400 tables.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,8 +39,11 @@ _FINE = 50
 _ALIKE = 5
 
 
-def quality(examined: Examined, contract: Contract) -> dict[str, float | None]:
-    """``figure`` and its PARTS, rounded to 4 digits; the figure of an empty table is 0."""
+def quality(examined: Examined, contract: Contract, frozen: Collection[str] = ()) -> dict[str, float | None]:
+    """``figure`` and its PARTS, rounded to 4 digits; the figure of an empty table is 0.
+
+    ``frozen`` are columns of which earlier snapshots say that they no longer move.
+    """
     if not len(examined):
         return {"figure": 0.0, **dict.fromkeys(PARTS)}
     kept = examined.frame.filter(examined.kept)
@@ -49,7 +53,7 @@ def quality(examined: Examined, contract: Contract) -> dict[str, float | None]:
         "uniqueness": _unique(examined, contract),
         "freshness": _fresh(examined, contract),
         "completeness": _complete(examined, contract),
-        "variation": _variation(kept, contract),
+        "variation": _variation(kept, contract, frozen),
         "digits": _digits(kept, contract),
     }
     judged = [p for p in parts.values() if p is not None]
@@ -99,10 +103,10 @@ def _complete(examined: Examined, contract: Contract) -> float | None:
     return float(np.mean([1.0 if a == 1 else min(1.0, (1 - m) / (1 - a)) for m, a in shares]))
 
 
-def _variation(kept: pl.DataFrame, contract: Contract) -> float | None:
+def _variation(kept: pl.DataFrame, contract: Contract, frozen: Collection[str]) -> float | None:
     known = [kept[c.name].drop_nulls() for c in contract.features]
-    judged = [k for k in known if len(k) >= _ENOUGH]
-    return float(np.mean([k.n_unique() > 1 for k in judged])) if judged else None
+    moves = [k.n_unique() > 1 and k.name not in frozen for k in known if len(k) >= _ENOUGH]
+    return float(np.mean(moves)) if moves else None
 
 
 def _digits(kept: pl.DataFrame, contract: Contract) -> float | None:

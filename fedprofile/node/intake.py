@@ -25,9 +25,9 @@ import numpy as np
 
 from fedprofile.data.contract import Contract
 from fedprofile.data.contract_check import Examined, examine, missing_shares, reason_counts
-from fedprofile.data.contract_drift import Drift, drift, from_json, histograms, to_json
+from fedprofile.data.contract_drift import Drift, Histogram, drift, from_json, histograms, to_json
 from fedprofile.data.contract_file import FILE as CONTRACT
-from fedprofile.data.contract_file import read_contract
+from fedprofile.data.contract_file import read_contract, shipped_text
 from fedprofile.data.contract_quality import quality
 from fedprofile.data.ids import check_ids
 from fedprofile.data.readers.source_file import FILE as SOURCE
@@ -36,12 +36,13 @@ from fedprofile.data.table_map import FILE as MAP
 from fedprofile.data.table_map import TableMap, read_map
 from fedprofile.errors import DataError
 from fedprofile.node.files import replace_private, replace_private_by
+from fedprofile.node.home import NodeHome
 from fedprofile.node.snapshot import RECORD, TABLE, table_sha256
 from fedprofile.node.source import write_table
+from fedprofile.node.unchanged import frozen, unchanged_since
 from fedprofile.types import Table
 
 PROFILE, QUARANTINE = "profile.json", "quarantine.json"
-_DRAFT = "Draft one with `fedprofile node map --suggest`."
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Intake:
     missing: Mapping[str, float]
     quality: Mapping[str, float | None]
     drift: Mapping[str, Drift]
+    unchanged: Mapping[str, date]
     stops: tuple[Stop, ...]
     read_on: date
 
@@ -87,25 +89,36 @@ class Intake:
             "columns": columns,
             "quality": dict(self.quality),
             "drift": {name: {"psi": round(d.psi, 4), "noise": round(d.noise, 4)} for name, d in self.drift.items()},
+            "unchanged_since": {n: d.isoformat() for n, d in self.unchanged.items() if d < self.read_on},
             "stops": [vars(s) for s in self.stops],
         }
 
 
 def read_settings(home: Path) -> tuple[Contract, TableMap, TableSource]:
     """The three files of a home; DataError says which one is missing or wrong."""
-    contract = home_contract(home)
-    for name, mend in ((SOURCE, "Write where the table lies: see partners/data.md."), (MAP, _DRAFT)):
-        if not (home / name).is_file():
-            raise DataError(name, "the file is missing", mend)
-    return contract, read_map(home / MAP, contract), read_source(home / SOURCE)
+    contract, source = home_contract(home), home_source(home)
+    return contract, read_map(_there(home / MAP, "Draft it with `fedprofile node map --suggest`."), contract), source
 
 
 def home_contract(home: Path) -> Contract:
-    """The contract of a home."""
-    if not (home / CONTRACT).is_file():
-        mend = "Copy the one of the role: partners/<role>/contract.yaml, or write one."
-        raise DataError(CONTRACT, "the file is missing", mend)
-    return read_contract(home / CONTRACT)
+    mend = "Copy the one of the role: partners/<role>/contract.yaml, or write one."
+    return read_contract(_there(home / CONTRACT, mend))
+
+
+def give_contract(home: Path) -> None:
+    """Copy the shipped contract of the node's role into a home that has none; UsageError where none is shipped."""
+    if not (home / CONTRACT).is_file() and (home / "node.json").is_file():
+        replace_private(home / CONTRACT, shipped_text(NodeHome(home).config.role).encode())
+
+
+def home_source(home: Path) -> TableSource:
+    return read_source(_there(home / SOURCE, "Write where the table lies: see partners/data.md."))
+
+
+def _there(path: Path, mend: str) -> Path:
+    if not path.is_file():
+        raise DataError(path.name, "the file is missing", mend)
+    return path
 
 
 def look(home: Path, today: date | None = None) -> Intake:
@@ -116,11 +129,13 @@ def look(home: Path, today: date | None = None) -> Intake:
     frame = read_raw(source, table_map.id, table_map.columns)
     examined = examine(frame, contract, table_map.readings, table_map.id, name, today)
     kept = examined.frame.filter(examined.kept)
-    missing, figure = missing_shares(examined), quality(examined, contract)
-    moved = drift(_last_profile(home, contract), kept)
+    bins, held = _last_profile(home, contract)
+    since = unchanged_since(home, examined, contract, held, today)
+    missing, figure = missing_shares(examined), quality(examined, contract, frozen(since, contract, today))
+    moved = drift(bins, kept)
     stops = _stops(examined, contract, missing, figure, moved)
     kind = type(source).__name__.removesuffix("Source").lower()
-    return Intake(contract, table_map, kind, examined, missing, figure, moved, stops, today)
+    return Intake(contract, table_map, kind, examined, missing, figure, moved, since, stops, today)
 
 
 def freeze(
@@ -146,7 +161,11 @@ def freeze(
     check_ids(table.ids.tolist(), MAP, intake.map.id)
     replace_private_by(home / TABLE, lambda new: write(table, new))
     kept = intake.examined.frame.filter(intake.examined.kept)
-    profile = {"contract": intake.contract.root.hex(), "columns": to_json(histograms(kept, intake.contract))}
+    profile = {
+        "contract": intake.contract.root.hex(),
+        "columns": to_json(histograms(kept, intake.contract)),
+        "unchanged_since": {name: day.isoformat() for name, day in intake.unchanged.items()},
+    }
     replace_private(home / PROFILE, json.dumps(profile).encode())
     positions = {f"{r.code} {r.column}": np.flatnonzero(f).tolist() for r, f in intake.examined.reasons.items()}
     replace_private(home / QUARANTINE, json.dumps(positions).encode())
@@ -156,15 +175,20 @@ def freeze(
     return record
 
 
-def _last_profile(home: Path, contract: Contract) -> Any:
-    """Histograms of the last snapshot; none where there is no snapshot, or it was made under another contract."""
+def _last_profile(home: Path, contract: Contract) -> tuple[dict[str, Histogram], dict[str, str]]:
+    """Histograms of the last snapshot, and since when its columns had not changed.
+
+    Both empty where there is no snapshot, or it was made under another contract.
+    """
     try:
         held = json.loads((home / PROFILE).read_text())
+        if held["contract"] != contract.root.hex():
+            return {}, {}
+        return from_json(held["columns"]), held["unchanged_since"]
     except FileNotFoundError:
-        return {}
-    except ValueError:
+        return {}, {}
+    except (ValueError, KeyError, TypeError):
         raise DataError(PROFILE, "the file is damaged", "Remove it: drift is then not judged once.") from None
-    return from_json(held["columns"]) if held["contract"] == contract.root.hex() else {}
 
 
 def _stops(

@@ -18,10 +18,11 @@ def read_record(home: Path) -> dict[str, Any] | None:
     """What intake.json says, None where nothing is frozen yet."""
     try:
         record: dict[str, Any] = json.loads((home / RECORD).read_text())
+        record["table"]["sha256"], record["rows"]["kept"], record["read_on"]
     except FileNotFoundError:
         return None
-    except ValueError:
-        raise DataError(RECORD, "the file is damaged", "Run `fedprofile node check --freeze` again.") from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(RECORD, "the file is damaged", "Remove it, then `fedprofile node check --freeze`.") from None
     return record
 
 

@@ -18,7 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedprofile.cli.node_table import add_verbs
+from fedprofile.data.contract_file import read_contract, shipped_contract
 from fedprofile.errors import FedprofileError
+from fedprofile.node.home import NodeConfig, NodeHome
 
 Run = Callable[..., tuple[int, str, str]]
 CONTRACT = {
@@ -132,6 +134,19 @@ def test_drift_is_accepted_by_name(home: Path, run: Run) -> None:
     assert "stops: drift of Spend" in out
     assert run("check", home, "--freeze", "--accept-drift")[0] == 0
     assert run("check", home)[0] == 0
+
+
+def test_a_home_gets_the_shipped_contract_of_its_role(tmp_path: Path, run: Run) -> None:
+    NodeHome.create(tmp_path, NodeConfig("office", "tax", "bank", "own", "simulated"))
+    (tmp_path / "source.yaml").write_text("csv: t.csv\n")
+    pl.DataFrame({"SEQN": [f"{i}" for i in range(20000, 20300)], "household_size": ["2"] * 300}).write_csv(
+        tmp_path / "t.csv"
+    )
+    assert "1 of 6 columns mapped, id from 'SEQN'" in run("map", "--home", tmp_path, "--suggest")[1]
+    assert read_contract(tmp_path / "contract.yaml").root == shipped_contract("tax").root
+    other = tmp_path / "other"
+    NodeHome.create(other, NodeConfig("insurer", "insurer", "bank", "own", "simulated"))
+    assert "another role writes its own" in run("map", "--home", other, "--suggest")[2].lower()
 
 
 def test_json_of_every_verb(home: Path, run: Run) -> None:

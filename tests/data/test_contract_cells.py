@@ -46,12 +46,23 @@ def test_unknown_means_missing_however_it_is_written() -> None:
                 missing=("refused",)) == [None, None, "yes"]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["value", "reason", "v", "r", "t"])
+def test_a_column_may_have_any_name(name: str) -> None:
+    for missing, first in ((1.0, None), (0.0, "missing")):
+        column = Column(name, "integer", 3, "C2", missing=missing, low=0)
+        values, reasons = read_cells(pl.Series(name, [None, "1", "-1"]), column, Reading(name), "t", TODAY)
+        assert (values.name, values.to_list()) == (name, [None, 1, None])
+        assert reasons.to_list() == [first, None, "below_range"]
+
+
 def test_units_are_converted_before_the_range_is_judged() -> None:
     years = number("integer", unit="years", low=18, high=120)
     assert read(["216", "245", "120"], years, unit="months") == [18, "[not_whole]", "[below_range]"]
     assert read(["245", "1441"], years, unit="months", round="down") == [20, 120]
     assert read(["29"], number("integer", unit="years"), unit="months", round="nearest") == [2]
     assert read(["1.2", "1,000.5"], number(unit="CNY"), unit="10k CNY", thousands=True) == [12_000, 10_005_000]
+    known = number("integer", unit="years", unknown=("99",))
+    assert read(["99", "1188"], known, unit="months", missing=("1188",), round="down") == [8, None]
     inches = number(unit="cm", low=100, high=254)
     assert read(["100", "100.01"], inches, unit="in") == [254, "[above_range]"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +134,27 @@ def test_drift_stops_until_it_is_accepted(home: Path) -> None:
         freeze(home, moved)
     assert freeze(home, moved, accept_drift=True)["accepted_drift"] is True
     assert limits(again(home, table(seed=3, mean=7.0))) == []
+
+
+def test_values_that_never_change_lower_the_quality_after_the_days_of_the_contract(home: Path) -> None:
+    moving = {**CONTRACT["columns"], "spend": {**CONTRACT["columns"]["spend"], "changes_days": 30}}
+    (home / "contract.yaml").write_text(yaml.safe_dump({**CONTRACT, "columns": moving}, sort_keys=False))
+
+    def after(days: int, frame: pl.DataFrame) -> tuple[float | None, dict[str, str]]:
+        frame.write_csv(home / "table.csv")
+        record = freeze(home, look(home, TODAY + timedelta(days=days)))
+        return record["quality"]["variation"], record["unchanged_since"]
+
+    longer = pl.concat([table(), table(50).with_columns(no="N" + pl.col("no"))]).with_columns(
+        no=pl.col("no").str.replace("NK", "K9")
+    )
+    assert after(0, table()) == (1, {})
+    assert after(20, table().sample(fraction=1, shuffle=True, seed=1)) == (1, {"spend": "2026-11-26"})
+    with pytest.raises(DataError, match=r"\(quality\)"):  # two features, one frozen: 0.5
+        after(40, longer)
+    one_moved = table().with_columns(amount=pl.when(pl.col("no") == "K5").then(pl.lit(7.0)).otherwise("amount"))
+    assert after(40, one_moved) == (1, {})
+    assert after(60, one_moved) == (1, {"spend": "2027-01-05"})
 
 
 def test_another_contract_starts_drift_anew(home: Path) -> None:

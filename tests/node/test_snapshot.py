@@ -23,7 +23,8 @@ def put(home: NodeHome, spend: float) -> None:
 
 def check(home: NodeHome) -> None:
     digest = table_sha256(home.path / "table.parquet")
-    (home.path / "intake.json").write_text(json.dumps({"table": {"sha256": digest}}))
+    record = {"table": {"sha256": digest}, "rows": {"kept": 2}, "read_on": "2026-11-26"}
+    (home.path / "intake.json").write_text(json.dumps(record))
 
 
 @pytest.fixture
@@ -47,6 +48,13 @@ def test_a_table_that_was_changed_underneath_is_refused(home: NodeHome) -> None:
         held_table(home)
     (home.path / "table.parquet").unlink()
     with pytest.raises(DataError, match="the snapshot is missing"):
+        held_table(home)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"table": 1}'])
+def test_a_damaged_record_is_an_error_not_a_simulation(text: str, home: NodeHome) -> None:
+    (home.path / "intake.json").write_text(text)
+    with pytest.raises(DataError, match="damaged"):
         held_table(home)
 
 

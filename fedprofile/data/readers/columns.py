@@ -17,7 +17,7 @@ def pick(frame: pl.DataFrame, file: str, id_column: str, columns: Sequence[str] 
     missing_column(frame.columns, file, id_column, columns)
     if not len(frame):
         raise DataError(file, "the table has no rows", "Export it again, or check the query.", count=0)
-    return tidy(frame if columns is None else frame.select(columns))
+    return tidy(frame if columns is None else frame[list(columns)])
 
 
 def missing_column(found: list[str], file: str, id_column: str, columns: Sequence[str] | None) -> None:

@@ -31,7 +31,7 @@ CREATE SCHEMA emr;
 CREATE TYPE emr.sex AS ENUM ('f', 'm');
 CREATE TABLE emr.visits (patient uuid DEFAULT gen_random_uuid(), no text PRIMARY KEY, kg numeric(6, 2), age int,
     sex emr.sex, smokes boolean, seen date, changed timestamptz, bmi float8, secret text);
-INSERT INTO emr.visits SELECT gen_random_uuid(), 'P' || i, 50 + i / 10.0, i % 90, 'f', i % 2 = 0, '2026-01-01',
+INSERT INTO emr.visits SELECT gen_random_uuid(), 'P' || i, 50 + i / 10.0, i % 90, (CASE WHEN i % 3 = 0 THEN 'm' ELSE 'f' END)::emr.sex, i % 2 = 0, '2026-01-01',
     '2026-10-01 23:30:00-05', i / 7.0, 'SECRET-VALUE' FROM generate_series(1, 25000) i;
 INSERT INTO emr.visits (no, kg) VALUES ('P0', 'NaN');
 CREATE TABLE emr.odd (no text, tags text[], far date);
@@ -199,3 +199,34 @@ def test_a_missing_column_and_a_wrong_password(source, tmp_path: Path) -> None:
     assert "Did you mean 'kg'" in str(refused(source(), "no", ["no", "kgs"]))
     (tmp_path / "pgpass").write_text("*:*:*:*:wrong-SECRET\n")
     assert "no connection" in str(refused(source()))
+
+
+def test_from_the_database_to_a_snapshot(source, server: Path, tmp_path: Path) -> None:
+    import yaml
+
+    from fedprofile.node.intake import freeze, look
+
+    home = tmp_path / "home"
+    home.mkdir()
+    body = {"missing": 0.5, "grade": 4, "class": "C2"}
+    columns = {
+        "Kilograms": {"type": "number", "unit": "kg", "range": [0, 3000], **body},
+        "Smokes": {"type": "integer", "range": [0, 1], **body},
+        "Sex": {"type": "category", "codes": ["Female", "Male"], **body},
+        "Updated": {"type": "date", "missing": 1, "max_age_days": 400, "grade": 2, "class": "C1"},
+    }
+    contract = {"version": 1, "role": "clinic", "purpose": "p", "id": {"name": "no", "pattern": "P[0-9]+"}}
+    (home / "contract.yaml").write_text(yaml.safe_dump({**contract, "columns": columns}))
+    place = {"host": str(server), "database": "postgres", "user": "reader"}
+    (home / "source.yaml").write_text(yaml.safe_dump({"postgres": place, "table": "emr.visits"}))
+    mapped = {
+        "Kilograms": {"from": "kg"},
+        "Smokes": {"from": "smokes"},
+        "Sex": {"from": "sex", "codes": {"f": "Female", "m": "Male"}},
+        "Updated": {"from": "changed"},
+    }
+    (home / "map.yaml").write_text(yaml.safe_dump({"id": "no", "columns": mapped}))
+    record = freeze(home, look(home, date(2026, 11, 26)))
+    assert record["rows"] == {"read": 25_001, "kept": 25_001, "quarantined": 0}
+    assert (record["source"], record["quality"]["figure"]) == ("postgres", 1)
+    assert "SECRET" not in (home / "intake.json").read_text()

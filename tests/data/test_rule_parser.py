@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fedprofile.data.contract_rules import MAX_DEPTH, Rule, RuleError, parse_rule, rule_expr
+from fedprofile.data.contract_rules import Rule, RuleError, rule_expr
+from fedprofile.data.rule_parser import MAX_DEPTH, parse_rule
 
 SORTS = {"a": "number", "b": "number", "60 Sec": "number", "city": "text", "seen": "date", "born": "date"}
 ROWS = pl.DataFrame(

@@ -115,7 +115,7 @@ def tiny(**learning: Any) -> Config:
     return config
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., Config]:
     return tiny
 

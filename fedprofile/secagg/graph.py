@@ -69,7 +69,7 @@ class Circle:
     """The graph of one round over its contributors, in wire order."""
 
     def __init__(self, t0: bytes, members: tuple[str, ...], graph: Graph) -> None:
-        self.members, self.graph = members, graph
+        self.t0, self.members, self.graph = t0, members, graph
         self._ring = sorted(members, key=lambda p: hmac.digest(t0, party_wire_id(p), "sha256"))
         self._at = {p: i for i, p in enumerate(self._ring)}
         self._points = {p: i + 1 for i, p in enumerate(members)}

@@ -52,6 +52,8 @@ class ResilientSession(ClientSession):
     def handle(self, message: bytes) -> bytes | None:
         """As in SetupSession; and Agree for Survivors, Reveal for Open.
 
+        The same set may be asked for again, by a coordinator that lost the answers: the shares of an honest owner
+        that are revealed follow from H and the set alone, so the second answer says what the first one said.
         Raises RemoteProtocolError (wrong_round, bad_signature, bad_share) or PolicyRefusal: not_uploaded,
         agreed_before, revealed_before, wrong_survivors, survivors_changed, too_few_survivors, too_few_hidden,
         too_few_signatures, score_needs_all.
@@ -124,21 +126,25 @@ class ResilientSession(ClientSession):
     def _on_survivors(self, data: bytes) -> bytes:
         message = Survivors.decode(data, self.roster)
         last = self._standing(message.id, message.h, Survivors.TYPE)
+        if last.agreed not in ((), message.survivors):
+            raise refusal("agreed_before")
         circle = self._check_survivors(message.survivors, last.contributors)
         if circle.graph.complete and message.survivors == last.contributors:
             raise refusal("wrong_survivors", "the upload consented to the full cohort")
-        self._commit(survivors_entry("agree", message.id, message.survivors, self._clock()))
+        if not last.agreed:
+            self._commit(survivors_entry("agree", message.id, message.survivors, self._clock()))
         return Agree(message.id, self.me, message.h, message.survivors).signed(self._identity).encode()
 
     def _on_open(self, data: bytes) -> bytes:
         message = Open.decode(data, self.roster)
         last = self._standing(message.id, message.h, Open.TYPE)
         if last.agreed not in ((), message.survivors):
-            raise refusal("survivors_changed")
+            raise refusal("revealed_before" if last.state is Sum.REVEALED else "survivors_changed")
         circle = self._check_survivors(message.survivors, last.contributors)
         self._check_signatures(message, circle)
         shares = self._open_shares(message, circle)
-        self._commit(survivors_entry("reveal", message.id, message.survivors, self._clock()))
+        if last.state is not Sum.REVEALED:
+            self._commit(survivors_entry("reveal", message.id, message.survivors, self._clock()))
         unsigned = Reveal(message.id, self.me, message.h, message.survivors, shares)
         return unsigned.signed(self._identity).encode()
 

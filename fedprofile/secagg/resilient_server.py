@@ -15,7 +15,8 @@ from fedprofile.secagg.policy import check_survivors
 from fedprofile.secagg.resilient_messages import Agree, Open, ResilientUpload, Reveal, Survivors
 from fedprofile.secagg.server import Pending, ServerSession
 from fedprofile.secagg.shares import self_key
-from fedprofile.secagg.tally import Tally
+from fedprofile.secagg.suspended import Suspended
+from fedprofile.secagg.tally import Tally, Terms
 from fedprofile.secagg.transitions import RESILIENT_AT_COORDINATOR, Sum, Table
 from fedprofile.secagg.wire import Buffer, Items, party_wire_id
 from fedprofile.types import RoundId
@@ -38,6 +39,11 @@ class _Shared(Pending):
     @property
     def members(self) -> tuple[str, ...]:
         return self.survivors
+
+    @property
+    def consented(self) -> bool:
+        """Whether the consents given with the uploads open this set."""
+        return self.circle.graph.complete and self.survivors == self.circle.members
 
 
 class ResilientServer(ServerSession):
@@ -79,10 +85,45 @@ class ResilientServer(ServerSession):
         survivors = tuple(p for p in pending.circle.members if p in pending.tally.seen)
         check_survivors(self.policy, self.roster, pending.circle.graph, survivors)
         pending.survivors = survivors
-        if pending.circle.graph.complete and survivors == pending.circle.members:
-            return None
-        pending.state = self._table(round_id)[pending.state, Survivors.TYPE]
-        return Survivors(round_id, pending.tally.terms.h, survivors).encode()
+        if not pending.consented:
+            pending.state = self._table(round_id)[pending.state, Survivors.TYPE]
+        return next(iter(self.questions(round_id).values()), None)
+
+    def questions(self, round_id: RoundId) -> dict[str, bytes]:
+        """Survivor -> Survivors message once they are named; empty where consents or held agreements suffice."""
+        pending = self._shared(round_id, Open.TYPE)
+        if pending.consented or len(pending.agreed) >= pending.circle.graph.quorum:
+            return {}
+        return dict.fromkeys(pending.survivors, Survivors(round_id, pending.tally.terms.h, pending.survivors).encode())
+
+    def suspend(self, round_id: RoundId) -> bytes:
+        """The sum as it stands, survivors named: what ``resume`` opens it from in another process."""
+        pending = self._pending[round_id.kind, round_id.scope]
+        if not isinstance(pending, _Shared) or not pending.survivors:
+            raise local("wrong_state", "survivors first")
+        terms, survivors = pending.tally.terms, pending.survivors
+        return Suspended(
+            pending.circle.t0, round_id, terms.h, terms.contributors, survivors, terms.layout,
+            consents=tuple((p, pending.consents[p]) for p in survivors if pending.consented),
+            agreed=tuple((p, pending.agreed[p]) for p in survivors if p in pending.agreed),
+            sealed=tuple((p, tuple(pending.sealed[p].items())) for p in survivors),
+            total=pending.tally.total,
+        ).encode()  # fmt: skip
+
+    def resume(self, suspended: bytes) -> RoundId:
+        """Takes up what ``suspend`` gave: before a new set-up, since nodes open under the keys of the old one."""
+        held = Suspended.decode(suspended, self.roster)
+        tally = Tally(self.roster, Terms(held.id, held.h, held.contributors, held.layout), threads=self._threads)
+        tally.total, tally.seen = bytearray(held.total), set(held.survivors)
+        circle = Circle(held.t0, held.contributors, graph_of(len(held.contributors), self.policy.colluders))
+        pending = _Shared(
+            tally, circle=circle, survivors=held.survivors, consents=dict(held.consents), agreed=dict(held.agreed),
+            sealed={owner: dict(items) for owner, items in held.sealed},
+        )  # fmt: skip
+        if not pending.consented:
+            pending.state = self._table(held.id)[pending.state, Survivors.TYPE]
+        self._pending[held.id.kind, held.id.scope] = pending
+        return held.id
 
     def agree(self, round_id: RoundId, party: str, data: Buffer) -> None:
         """Takes one Agree. Raises RemoteProtocolError: wrong_round, unknown_party, duplicate, bad_signature."""

@@ -77,6 +77,7 @@ def test_full_cohort_needs_no_agreement_and_reveals_no_pad(round):
     revealed = Reveal.decode(node.handle(round.request("tax1", names)), round.fed.roster)
     assert {len(d) for _, d in revealed.shares} == {shamir.SIZE}
     round.refused("revealed_before", round.request("tax1"))
+    assert node.handle(round.request("tax1", names)) == revealed.encode()
 
 
 SEVEN = ("bank", "tax1", "tax2", "tax3", "tax4", "tax5", "tax6")
@@ -150,17 +151,19 @@ def test_hostile_survivors_are_refused(round, case):
 def test_unequal_survivor_lists(round):
     """A peer that uploaded is declared dead to some and alive to others: whoever signed one set knows no other."""
     node = round.fed.nodes["tax1"]
-    node.handle(round.survivors())
+    agreed = node.handle(round.survivors())
     fewer = round.alive[:-1] if round.alive[-1] != "tax1" else round.alive[1:]
     round.refused("agreed_before", round.survivors(fewer))
-    round.refused("agreed_before", round.survivors())
+    assert node.handle(round.survivors()) == agreed
     round.refused("survivors_changed", round.request("tax1", fewer))
     # its consent to the full cohort is withdrawn with the agreement
     round.refused("survivors_changed", round.request("tax1", round.fed.names))
-    assert node.handle(round.request("tax1"))
-    round.refused("revealed_before", round.request("tax1"))
+    revealed, journal = node.handle(round.request("tax1")), list(round.fed.journals["tax1"])
+    assert node.handle(round.request("tax1", signers=round.alive[1:])) == revealed
+    assert round.fed.journals["tax1"] == journal
     round.refused("revealed_before", round.request("tax1", fewer))
     round.refused("revealed_before", round.survivors(fewer))
+    round.refused("revealed_before", round.survivors())
 
 
 def test_no_two_sets_find_a_quorum(federate):
@@ -214,7 +217,8 @@ def test_a_restored_session_goes_on_where_the_journal_stands(round):
     agreed = old.handle(round.survivors())
     restored = ResilientSession.restore(old.transcript(), *fed.arguments("tax1"), history=list(fed.journals["tax1"]))
     fed.nodes["tax1"] = restored
-    round.refused("agreed_before", round.survivors())
+    assert restored.handle(round.survivors()) == agreed
+    round.refused("agreed_before", round.survivors(round.alive[:-1]))
     round.refused("survivors_changed", round.request("tax1", round.fed.names))
     assert Reveal.decode(restored.handle(round.request("tax1")), fed.roster) == Reveal.decode(
         old.handle(round.request("tax1")), fed.roster

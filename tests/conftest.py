@@ -93,7 +93,8 @@ def build(root: Path, config: Config, parties: tuple[str, ...]) -> World:
     dealt = nodes.deal(federation, config.members, config.federation.overlap)
     alignment = nodes.align(dealt, federation.digest, plan.views_needed(config))
     plan.check_federation(config, federation, dealt, alignment)
-    modes = (config.federation.secrets, config.federation.consent, config.secure.profile, config.align.mode)
+    secure = config.secure
+    modes = (config.federation.secrets, config.federation.consent, secure.profile, config.align.mode, secure.kem)
     made = homes.make_homes(root / "nodes", federation, dealt, *modes)
     homes.give_labels(made[federation.label_owner], federation, config.data.fold)
     if config.align.mode == "simulated":
@@ -101,7 +102,8 @@ def build(root: Path, config: Config, parties: tuple[str, ...]) -> World:
     roster, policy = homes.make_roster(made, federation.label_owner), plan.make_policy(config, federation, dealt)
     homes.pin(made, roster, policy)
     agreed = plan.make_plan(config, federation, dealt, roster, policy, None)
-    return World(root, Job(agreed, roster, policy, config.secure.profile), config, federation, dealt, alignment)
+    job = Job(agreed, roster, policy, secure.profile, secure.kem)
+    return World(root, job, config, federation, dealt, alignment)
 
 
 def tiny(**learning: Any) -> Config:

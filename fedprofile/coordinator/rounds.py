@@ -39,6 +39,7 @@ from fedprofile.secagg.identity import verify
 from fedprofile.secagg.policy import hidden, tolerance
 from fedprofile.secagg.resilient_server import ResilientServer
 from fedprofile.secagg.server import ServerSession
+from fedprofile.secagg.setup_messages import is_hybrid
 from fedprofile.types import Kind, Layout, Opened, Progress, RoundId, Weights, canonical
 
 Exchange = Generator[dict[str, bytes], dict[str, bytes], "Outcome"]
@@ -101,6 +102,7 @@ class _Run:
             job.profile,
             schema_hash=self.plan.hash,
             setup=self.attempt,
+            hybrid=is_hybrid(job.kem),
         )
         self.features: dict[str, FeatureMap] = {}
         self.ask = Conversation(self.roster, self.wire).ask
@@ -158,7 +160,10 @@ class _Run:
         bundle = self.session.key_bundle({p: r.parts[0] for p, r in ads.items()})
         opens = yield from self.ask_all(Envelope("key-bundle", parts=(bundle,)))
         opened = self.session.open_bundle({p: r.parts[0] for p, r in opens.items()})
-        return (yield from self.ask_all(Envelope("open-bundle", parts=(opened,))))
+        if not self.session.hybrid:
+            return (yield from self.ask_all(Envelope("open-bundle", parts=(opened,))))
+        own = {p: Envelope("open-bundle", parts=(self.session.open_bundle_for(p),)) for p in self.everyone}
+        return (yield from self.ask(own))
 
     def align(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
         """Once a run; the spine binds every later round."""

@@ -37,8 +37,8 @@ class NodeConfig:
     """node.json: public facts about a node.
 
     ``secrets`` is "simulated" or "own"; ``keys`` is the folder of secret.key and journal.jsonl where it is not the
-    home itself, so that keys and journal outlive a run. ``profile`` and ``align`` are this node's own choices: the
-    coordinator can neither switch masking off nor have ids compared in another way.
+    home itself, so that keys and journal outlive a run. ``profile``, ``align`` and ``kem`` are this node's own choices:
+    the coordinator can neither switch masking off, nor have ids compared in another way, nor leave ML-KEM out.
     """
 
     party: str
@@ -50,6 +50,7 @@ class NodeConfig:
     keys: str = ""
     profile: str = "strict"
     align: str = "psi"
+    kem: str = "x25519"
 
 
 class NodeHome:

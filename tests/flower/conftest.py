@@ -42,7 +42,7 @@ def small_federation(root: Path, *settings: str) -> Federated:
     nodes = [*shops, SimulatedNode("tax", "tax", federation.tables["tax"])]
     alignment = align(nodes, federation.digest, views_needed(config))
     check_federation(config, federation, nodes, alignment)
-    modes = ("simulated", "simulated", config.secure.profile, config.align.mode)
+    modes = ("simulated", "simulated", config.secure.profile, config.align.mode, config.secure.kem)
     homes = make_homes(root / "nodes", federation, nodes, *modes)
     give_labels(homes["bank"], federation, config.data.fold)
     if config.align.mode == "simulated":
@@ -50,7 +50,7 @@ def small_federation(root: Path, *settings: str) -> Federated:
     roster, policy = make_roster(homes, "bank"), make_policy(config, federation, nodes)
     pin(homes, roster, policy)
     plan = make_plan(config, federation, nodes, roster, policy, None)
-    job = Job(plan, roster, policy, config.secure.profile)
+    job = Job(plan, roster, policy, config.secure.profile, config.secure.kem)
     write_job(root / "job", job)
     return Federated(job, root / "job", {party: home.path for party, home in homes.items()})
 

@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from fedprofile.aggregation import (
     GAINS,
     META,
+    check_weight,
     counts_layout,
     delta_layout,
     gain_layout,
@@ -272,6 +273,7 @@ class _Run:
 
     def _take_round(self, t: int, sums: Mapping[RoundId, Opened]) -> None:
         opened = next(o for id, o in sums.items() if id.kind == "update")
+        check_weight(opened.values)
         self._opened("update", "", opened.members, "")
         for deltas in (o for id, o in sums.items() if id.kind == "role"):
             role = deltas.round.scope

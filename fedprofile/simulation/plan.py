@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import replace
 from typing import cast
 
@@ -16,14 +15,14 @@ from fedprofile.config.schema import Config
 from fedprofile.data.federation import Federation
 from fedprofile.errors import ConfigError
 from fedprofile.label_owner.party import TRAIN_BELOW
-from fedprofile.models.layout import shared_shapes
+from fedprofile.models.grid import widest
+from fedprofile.models.layout import RECOMPUTED_PARAMETERS, parameters
 from fedprofile.secagg.policy import hidden
 from fedprofile.simulation.nodes import Alignment, SimulatedNode
 from fedprofile.types import Align, LearningPlan, Party, Policy, Roster, RunPlan
 
 MANY_ROWS = 12_000
 RECOMPUTING_NODES = 16
-RECOMPUTED_PARAMETERS = 1_000_000
 HIDDEN_FROM_ALL = 2
 PURPOSE = "customer tiering and product propensity"
 
@@ -53,7 +52,8 @@ def make_policy(config: Config, federation: Federation, nodes: list[SimulatedNod
 def why_not_recomputed(config: Config, federation: Federation, nodes: list[SimulatedNode], policy: Policy) -> str:
     """Why nodes cannot recompute the sums of this federation, "" where they can (secure-sum 9.1 and 9.6).
 
-    Trunk and heads are counted; how wide a role's encoder is follows from counts that are opened later.
+    A role's encoder is counted at the widest that its columns allow; how wide it is follows from counts that are
+    opened later, and nodes count again then.
     """
     if config.secure.profile == "none":
         return "secure=none: uploads without masks are not for every node to see"
@@ -65,14 +65,21 @@ def why_not_recomputed(config: Config, federation: Federation, nodes: list[Simul
         )
     roster, shared = _roles(config, federation, nodes, policy)
     learning = _learning(config, alone=not shared, train_rows=0)
-    size = sum(math.prod(s) for s in shared_shapes(federation.tasks, learning).values())
+    widths = [_widest(nodes, role) for role in shared]
+    size = max(parameters(federation.tasks, learning, width) for width in [None, *widths])
     if size > RECOMPUTED_PARAMETERS:
-        return f"{size:,} shared parameters; recomputing is for {RECOMPUTED_PARAMETERS:,} at most"
+        return f"up to {size:,} shared parameters at one node; recomputing is for {RECOMPUTED_PARAMETERS:,} at most"
     cohorts = [tuple(n.id for n in nodes), *(tuple(p.id for p in roster.members(role)) for role in shared)]
     least = min(hidden(cohort, roster.label_owner, "", policy.colluders) for cohort in cohorts)
     if least < HIDDEN_FROM_ALL:
         return f"every node would learn a sum that hides {least} contribution(s) from it, {HIDDEN_FROM_ALL} are needed"
     return ""
+
+
+def _widest(nodes: list[SimulatedNode], role: str) -> int:
+    tables = [n.table for n in nodes if n.role == role]
+    schema = tables[0].schema
+    return widest(schema, {c: len(set().union(*(t.columns[c] for t in tables))) for c in schema.categorical})
 
 
 def views_needed(config: Config) -> int:

@@ -85,6 +85,17 @@ class Circle:
         """Who holds a share of ``party``'s secrets, and whose shares it holds: its neighbours and itself."""
         return wire_order((party, *self.neighbours(party)))
 
+    def derived(self, party: str) -> tuple[str, ...]:
+        """The ``threshold`` - 1 of ``party``'s holders whose shares follow from keys: it and the next in order."""
+        holders = self.holders(party)
+        at = holders.index(party)
+        return (holders[at:] + holders[:at])[: self.graph.threshold - 1]
+
+    def sent(self, party: str) -> tuple[str, ...]:
+        """The other holders, to whom ``party`` seals a share, in wire order."""
+        derived = self.derived(party)
+        return tuple(p for p in self.holders(party) if p not in derived)
+
     def point(self, party: str) -> int:
         """Where a holder's shares are taken: its position among the members, from 1."""
         return self._points[party]

@@ -7,7 +7,7 @@ from fedprofile.secagg.open_messages import KeyOpen, OpenBundle
 from fedprofile.secagg.resilient_messages import Agree, Open, ResilientUpload, Reveal, Survivors
 from fedprofile.secagg.round_messages import MaskedSum, Round, Upload
 from fedprofile.secagg.setup_messages import KEM_CT, KEM_PK, PROFILES, Complaint, KeyAd, KeyBundle, Profile, SetupReq
-from fedprofile.secagg.shares import sealed_size
+from fedprofile.secagg.shares import checks_size, sealed_size
 from fedprofile.secagg.wire import HASH, ID, SIGNATURE, message_type
 from fedprofile.types import Layout
 
@@ -84,8 +84,18 @@ def expected_upload_size(layout: Layout) -> int:
 def expected_resilient_upload_size(layout: Layout, circle: Circle, party: str) -> int:
     """Bytes of every ResilientUpload of a round with this layout and graph."""
     consent = SIGNATURE if circle.graph.complete else 0
-    shares = len(circle.holders(party)) * (4 + ID + 4 + sealed_size(circle, party))
-    return _HEAD + (4 + consent) + 4 + 4 + shares + (4 + SIGNATURE) + 4 + expected_upload_size(layout)
+    shares = len(circle.sent(party)) * (4 + ID + 4 + sealed_size(circle, party))
+    return (
+        _HEAD
+        + (4 + consent)
+        + (4 + checks_size(circle, party))
+        + 4
+        + 4
+        + shares
+        + (4 + SIGNATURE)
+        + 4
+        + expected_upload_size(layout)
+    )
 
 
 def expected_masked_sum_size(layout: Layout) -> int:

@@ -21,7 +21,7 @@ from fedprofile.secagg.record import Entry, Last, survivors_entry
 from fedprofile.secagg.resilient_messages import Agree, Open, ResilientUpload, Reveal, Survivors
 from fedprofile.secagg.round_messages import Round, Upload
 from fedprofile.secagg.setup_messages import SetupReq
-from fedprofile.secagg.shares import deal, own_seed, sealed_size, self_key, to_reveal, unseal
+from fedprofile.secagg.shares import deal, held, own_seed, self_key, to_reveal
 from fedprofile.secagg.transitions import RESILIENT_AT_NODE, State, Sum, Table
 from fedprofile.secagg.wire import Items, message_type
 from fedprofile.types import RoundId
@@ -115,12 +115,12 @@ class ResilientSession(ClientSession):
         circle, h = self._circle(round.contributors), upload.h
         peers = circle.neighbours(self.me)
         pads = {p: key for p, (key, _) in zip(peers, self._ready().pads(h, peers), strict=True)}
-        shares = deal(self._share_keys(), self.me, h, circle, pads)
+        checks, shares = deal(self._share_keys(), self.me, h, circle, pads)
         consent = b""
         if circle.graph.complete:
             consent = Agree(round.id, self.me, h, round.contributors).signed(self._identity).signature
         super()._send(upload, round, entry | {"h": h.hex()})
-        return ResilientUpload(upload, consent, shares).signed(self._identity).encode()
+        return ResilientUpload(upload, consent, checks, shares).signed(self._identity).encode()
 
     # -- opening ---------------------------------------------------------------------------------
     def _on_survivors(self, data: bytes) -> bytes:
@@ -184,14 +184,12 @@ class ResilientSession(ClientSession):
     def _open_shares(self, message: Open, circle: Circle) -> Items:
         survivors = frozenset(message.survivors)
         owners = tuple(p for p in circle.holders(self.me) if p in survivors)
-        if tuple(p for p, _ in message.shares) != owners:
-            raise remote("bad_share", "other owners than the survivors whose holder this node is")
-        keys, revealed = self._share_keys(), []
-        for owner, sealed in message.shares:
-            if len(sealed) != sealed_size(circle, owner):
-                raise remote("bad_share", f"sealed by party {owner!r}")
-            dealt = unseal(keys, owner, self.me, message.h, sealed)
-            revealed.append((owner, to_reveal(circle, owner, dealt, survivors)))
+        sealed, keys, revealed = dict(message.shares), self._share_keys(), []
+        if not sealed.keys() <= set(owners):
+            raise remote("bad_share", "of others than the survivors whose holder this node is")
+        for owner in owners:
+            parts = held(keys, owner, self.me, message.h, circle, sealed.get(owner))
+            revealed.append((owner, to_reveal(circle, owner, parts, survivors)))
         return tuple(revealed)
 
     def _circle(self, contributors: tuple[str, ...]) -> Circle:

@@ -28,8 +28,9 @@ from fedprofile.types import Layout, Roster, RoundId
 class Suspended:
     """Kept before the nodes are asked for what they give for one set only; it never crosses the wire.
 
-    ``total``: the sum of the survivors' masked vectors. ``consents`` and ``agreed``: party -> signature.
-    ``sealed``: survivor -> (holder -> bytes sealed for it). Nothing of it opens without the nodes.
+    ``total``: the sum of the survivors' masked vectors. ``consents`` and ``agreed``: party -> signature. ``checks``:
+    survivor -> those of its secrets. ``sealed``: survivor -> (holder -> bytes sealed for it). Nothing of it opens
+    without the nodes.
     """
 
     TYPE: ClassVar[str] = "Suspended"
@@ -41,6 +42,7 @@ class Suspended:
     layout: Layout
     consents: Items
     agreed: Items
+    checks: Items
     sealed: tuple[tuple[str, Items], ...] = field(repr=False)
     total: Buffer = field(repr=False)
 
@@ -53,6 +55,7 @@ class Suspended:
         put_layout(w, self.layout)
         put_items(w, self.consents)
         put_items(w, self.agreed)
+        put_items(w, self.checks)
         w.u32(len(self.sealed))
         for owner, items in self.sealed:
             w.put(party_wire_id(owner))
@@ -65,7 +68,8 @@ class Suspended:
         t0, id, h = r.take(HASH), take_round_id(r, roster), r.take(HASH)
         contributors, survivors, layout = take_parties(r, roster), take_parties(r, roster), take_layout(r)
         consents, agreed = (take_items(r, roster, SIGNATURE) for _ in range(2))
+        checks = take_items(r, roster)
         sealed = tuple((party_of(roster, r.take(maximum=MAX_SMALL)), take_items(r, roster)) for _ in range(r.count()))
-        message = cls(t0, id, h, contributors, survivors, layout, consents, agreed, sealed, r.take())
+        message = cls(t0, id, h, contributors, survivors, layout, consents, agreed, checks, sealed, r.take())
         r.end()
         return message

@@ -101,6 +101,15 @@ def next_shared(shared: Weights, opened: Mapping[str, npt.NDArray[np.float64]], 
     return after
 
 
+def check_weight(opened: Mapping[str, npt.NDArray[np.float64]]) -> None:
+    """A sum of updates behind which stand no node or no row changes no weights (secure-sum 9.6).
+
+    Raises RemoteProtocolError("zero_weight").
+    """
+    if META in opened and not (opened[META][:2] > 0).all():
+        raise RemoteProtocolError("zero_weight", "no node or no row stands behind the opened sum")
+
+
 def gain_weight(gain: float, mean_gain: float) -> float:
     """Weight of one node's scores: sqrt(gain / mean gain), at most 1.5, so that no node dominates the sum."""
     return min(math.sqrt(max(gain, 0.0) / max(mean_gain, 1e-6)), 1.5)

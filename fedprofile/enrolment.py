@@ -28,8 +28,9 @@ _REQUEST = "enrolment-request"
 class Request:
     """What a party asks to be enrolled with, signed by the key that it names.
 
-    ``flower_key``: OpenSSH line of its Flower node key. ``tasks`` and ``many_rows`` (over 12,000 training customers)
-    are the label owner's alone; whoever names tasks asks to be it.
+    ``flower_key``: OpenSSH line of its Flower node key. ``levels``: how many codes each categorical column may hold.
+    ``tasks`` and ``many_rows`` (over 12,000 training customers) are the label owner's alone; whoever names tasks asks
+    to be it.
     """
 
     party: str
@@ -38,6 +39,7 @@ class Request:
     sign_pk: bytes
     flower_key: str
     schema: Schema
+    levels: Mapping[str, int]
     release: str
     tasks: tuple[Task, ...] = ()
     many_rows: bool = False
@@ -77,6 +79,7 @@ class Request:
             "sign_pk": self.sign_pk.hex(),
             "flower_key": self.flower_key,
             "schema": [list(self.schema.numeric), list(self.schema.categorical)],
+            "levels": dict(self.levels),
             "release": self.release,
             "tasks": [[t.name, t.kind, t.classes] for t in self.tasks],
             "many_rows": self.many_rows,
@@ -91,7 +94,8 @@ class Request:
         tasks = tuple(Task(str(n), cast(TaskKind, k), int(c)) for n, k, c in raw["tasks"])
         return Request(
             str(raw["party"]), str(raw["org"]), str(raw["role"]), bytes.fromhex(raw["sign_pk"]),
-            str(raw["flower_key"]), Schema(tuple(numeric), tuple(categorical)), str(raw["release"]), tasks,
+            str(raw["flower_key"]), Schema(tuple(numeric), tuple(categorical)),
+            {str(k): int(v) for k, v in raw["levels"].items()}, str(raw["release"]), tasks,
             bool(raw["many_rows"]), bytes.fromhex(raw["signature"]),
         )  # fmt: skip
 

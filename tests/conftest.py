@@ -98,7 +98,8 @@ def build(root: Path, config: Config, parties: tuple[str, ...]) -> World:
     dealt = nodes.deal(federation, config.members, config.federation.overlap)
     alignment = nodes.align(dealt, federation.digest, planning.views_needed(config))
     plan.check_federation(config, federation, dealt, alignment)
-    modes = (config.federation.secrets, config.federation.consent, config.secure.profile, config.align.mode)
+    secure = config.secure
+    modes = (config.federation.secrets, config.federation.consent, secure.profile, config.align.mode, secure.kem)
     made = homes.make_homes(root / "nodes", federation, dealt, *modes)
     homes.give_labels(made[federation.label_owner], federation, config.data.fold)
     if config.align.mode == "simulated":
@@ -107,7 +108,8 @@ def build(root: Path, config: Config, parties: tuple[str, ...]) -> World:
     roster, policy = homes.make_roster(made, federation.label_owner), planning.make_policy(config, facts)
     homes.pin(made, roster, policy)
     agreed = planning.make_plan(config, facts, roster, policy, None)
-    return World(root, Job(agreed, roster, policy, config.secure.profile), config, federation, dealt, alignment)
+    job = Job(agreed, roster, policy, secure.profile, secure.kem)
+    return World(root, job, config, federation, dealt, alignment)
 
 
 def tiny(**learning: Any) -> Config:
@@ -121,7 +123,7 @@ def tiny(**learning: Any) -> Config:
     return config
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., Config]:
     return tiny
 

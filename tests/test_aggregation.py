@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprofile import aggregation as agg
+from fedprofile.errors import RemoteProtocolError
 from fedprofile.models.layout import shared_shapes
 from fedprofile.secagg.encoding import check_layout
 from fedprofile.types import LearningPlan, Party, Policy, Roster, Schema, Task
@@ -82,3 +83,14 @@ def test_a_stricter_policy_needs_larger_roles():
     three = roster("bank", "tax", "tax", "tax")
     assert agg.shared_roles(three, Policy(min_hidden=3)) == ()
     assert agg.shared_roles(three, Policy(colluders=1)) == ()
+
+
+@pytest.mark.parametrize("nodes_and_rows", [(0, 0), (0, 5), (3, 0), (-1, 5), (float("nan"), 5)])
+def test_a_sum_behind_which_nobody_stands_is_refused(nodes_and_rows):
+    with pytest.raises(RemoteProtocolError, match="zero_weight"):
+        agg.check_weight({agg.META: np.array([*nodes_and_rows, 0.0, 1.0])})
+
+
+def test_a_sum_with_weight_or_without_facts_passes():
+    agg.check_weight({agg.META: np.array([3.0, 12.0, 0.0])})
+    agg.check_weight({"w": np.zeros(3)})

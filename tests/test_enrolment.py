@@ -31,7 +31,15 @@ def identity(party: str) -> Identity:
 
 def request(party: str, role: str = "", tasks: tuple[Task, ...] = ()) -> Request:
     asked = Request(
-        party, party, role or party, identity(party).sign_pk, f"ecdsa {party}", Schema(("a",), ("b",)), "1", tasks
+        party,
+        party,
+        role or party,
+        identity(party).sign_pk,
+        f"ecdsa {party}",
+        Schema(("a",), ("b",)),
+        {"b": 2},
+        "1",
+        tasks,
     )
     return asked.signed(identity(party))
 
@@ -58,6 +66,7 @@ def test_a_request_comes_back_as_it_was_written(tmp_path):
         {"schema": Schema(("a", "c"), ("b",))},
         {"tasks": TASKS},
         {"many_rows": True},
+        {"levels": {"b": 3}},
         {"release": "2"},
         {"sign_pk": identity("other").sign_pk},
         {"signature": bytes(64)},

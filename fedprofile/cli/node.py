@@ -30,6 +30,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     init.add_argument("--role", required=True, help="bank, ecommerce, medical, tax, or one of your own with --contract")
     init.add_argument("--org", default="", help="the organisation's full name (default: the party)")
     init.add_argument("--contract", type=Path, metavar="FILE", help="default: the one shipped for the role")
+    init.add_argument("--secure", choices=["strict", "resilient"], default="strict", help="default: %(default)s")
+    init.add_argument("--align", choices=["psi", "plain"], default="psi", help="default: %(default)s")
+    init.add_argument("--kem", choices=["x25519", "x25519_mlkem768"], default="x25519", help="default: %(default)s")
     init.add_argument("--consent", choices=["ledger", "simulated"], default="ledger", help="default: %(default)s")
 
     node_table.add_verbs(verbs)
@@ -78,7 +81,9 @@ def _home(args: argparse.Namespace) -> NodeHome:
 def _init(args: argparse.Namespace) -> int:
     from fedprofile.deployment.node import make_node
 
-    request = make_node(args.home, args.party, args.role, args.org or args.party, args.contract, args.consent)
+    who = (args.party, args.role, args.org or args.party)
+    choices = {"profile": args.secure, "align": args.align, "kem": args.kem}
+    request = make_node(args.home, *who, args.contract, args.consent, **choices)
     last = f"Next: write {args.home / 'source.yaml'}, then `{_VERBS} map {args.home} --suggest`."
     return _request(args, request, f"Made {args.home}.", last)
 

@@ -17,6 +17,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "learning.name": ("fused_scores",),
     "learning.share": ("all", "role", "none"),
     "learning.trees": ("auto", "always", "never"),
+    "secure.kem": ("x25519", "x25519_mlkem768"),
     "secure.profile": ("strict", "resilient", "none"),
     "secure.verify": ("auto", "recompute", "none"),
     "federation.backend": ("inprocess", "ray"),
@@ -146,6 +147,13 @@ def _check_company(config: Config) -> None:
             "secure.verify",
             "recompute adds up a round's uploads, and with secure=resilient they carry self masks as well",
             "Leave secure.verify at auto, which comes to none and the report states it, or use secure=strict.",
+        )
+    if config.federation.backend == "ray" and config.secure.kem != "x25519":
+        raise ConfigError(
+            "secure.kem",
+            f"{config.secure.kem} draws secrets that no other process can derive again, and on Ray a node moves "
+            "between processes",
+            "Use federation=inprocess, or secure.kem=x25519.",
         )
     _check_secrets(config.federation.secrets)
     if config.tracking.uri is not None:

@@ -6,31 +6,35 @@ A coordinator that holds no table and a simulation that holds all of them come t
 from __future__ import annotations
 
 import hashlib
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from fedprofile.aggregation import round_clip, shared_roles
 from fedprofile.config.schema import Config
 from fedprofile.errors import ConfigError
-from fedprofile.models.layout import shared_shapes
+from fedprofile.models.grid import widest
+from fedprofile.models.layout import RECOMPUTED_PARAMETERS, parameters
 from fedprofile.secagg.policy import hidden
 from fedprofile.types import Align, LearningPlan, Party, Policy, Roster, RunPlan, Schema, Task
 
 MANY_ROWS = 12_000
 RECOMPUTING_NODES = 16
-RECOMPUTED_PARAMETERS = 1_000_000
 HIDDEN_FROM_ALL = 2
 PURPOSE = "customer tiering and product propensity"
 
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What is public about a node before a run: its party, its role and the columns of its table, by kind."""
+    """What is public about a node before a run: its party, its role and the columns of its table, by kind.
+
+    ``levels``: how many values each categorical column may hold, over the role.
+    """
 
     id: str
     role: str
     schema: Schema
+    levels: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def make_policy(config: Config, facts: FederationFacts) -> Policy:
 def why_not_recomputed(config: Config, facts: FederationFacts, policy: Policy) -> str:
     """Why nodes cannot recompute the sums of this federation, "" where they can (secure-sum 9.1 and 9.6).
 
-    Trunk and heads are counted; how wide a role's encoder is follows from counts that are opened later.
+    A role's encoder is counted at the widest that its columns allow; how wide it is follows from counts that are
+    opened later, and nodes count again then.
     """
     if config.secure.profile == "none":
         return "secure=none: uploads without masks are not for every node to see"
@@ -79,9 +84,11 @@ def why_not_recomputed(config: Config, facts: FederationFacts, policy: Policy) -
         return f"{count} nodes would each get all uploads of a round; recomputing is for {RECOMPUTING_NODES} at most"
     roster, shared = _roles(config, facts, policy)
     learning = _learning(config, alone=not shared, many_rows=False)
-    size = sum(math.prod(s) for s in shared_shapes(facts.tasks, learning).values())
+    nodes = {node.role: node for node in facts.nodes}
+    widths = [widest(nodes[role].schema, nodes[role].levels) for role in shared]
+    size = max(parameters(facts.tasks, learning, width) for width in [None, *widths])
     if size > RECOMPUTED_PARAMETERS:
-        return f"{size:,} shared parameters; recomputing is for {RECOMPUTED_PARAMETERS:,} at most"
+        return f"up to {size:,} shared parameters at one node; recomputing is for {RECOMPUTED_PARAMETERS:,} at most"
     cohorts = [tuple(n.id for n in facts.nodes), *(tuple(p.id for p in roster.members(role)) for role in shared)]
     least = min(hidden(cohort, roster.label_owner, "", policy.colluders) for cohort in cohorts)
     if least < HIDDEN_FROM_ALL:

@@ -65,6 +65,7 @@ class SecureConfig:
     """fps1; counts are contributions that stay hidden in a sum."""
 
     profile: str = "strict"
+    kem: str = "x25519"
     min_hidden: int = 2
     colluders: int = 0
     max_uploads: int = 400

@@ -15,19 +15,21 @@ from safetensors.numpy import save
 
 from fedprofile.types import Weights, canonical
 
+_ARRAYS = frozenset({"shared", "encoders", "counts", "uploads", "suspended"})
+
 
 @dataclass
 class Checkpoint:
-    """``t`` is the last opened round (0 = none yet); ``asked`` the last one whose survivors were asked for, which
-    cannot be asked again (0 in the strict profile); ``setups`` counts key agreements, so attempts never repeat.
+    """``t`` is the last opened round (0 = none yet); ``lost`` the last one that nodes agreed to and that did not open
+    (0 in the strict profile); ``setups`` counts key agreements, so attempts never repeat.
 
     ``means`` are the opened mean gains a task, empty until then; ``spine_size`` is 0 until the run has aligned.
     ``uploads`` are the masked vectors of the last opened round, in wire order, by "update", "role/ROLE" and
-    "stats/ROLE": what nodes recompute its sums from.
+    "stats/ROLE": what nodes recompute its sums from. ``suspended``: the resilient sums of one t that are being opened.
     """
 
     t: int = 0
-    asked: int = 0
+    lost: int = 0
     setups: int = 0
     released: bool = False
     spine_size: int = 0
@@ -40,6 +42,7 @@ class Checkpoint:
     means: dict[str, float] = field(default_factory=dict)
     wire: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     uploads: dict[str, tuple[bytes, ...]] = field(default_factory=dict, repr=False)
+    suspended: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 class CheckpointStore:
@@ -52,11 +55,12 @@ class CheckpointStore:
         arrays: dict[str, npt.NDArray[Any]] = {f"shared/{name}": value for name, value in state.shared.items()}
         for slot, uploads in state.uploads.items():  # all of one round have the same size
             arrays[f"upload/{slot}"] = np.stack([np.frombuffer(u, np.uint8) for u in uploads])
+        arrays |= {f"suspended/{i:02}": np.frombuffer(held, np.uint8) for i, held in enumerate(state.suspended)}
         for role, weights in state.encoders.items():
             arrays |= {f"encoder/{role}/{name}": value for name, value in weights.items()}
         for role, counts in state.counts.items():
             arrays |= {f"count/{role}/{name}": value for name, value in counts.items()}
-        plain = {k: v for k, v in vars(state).items() if k not in ("shared", "encoders", "counts", "uploads")}
+        plain = {k: v for k, v in vars(state).items() if k not in _ARRAYS}
         temporary = self.path.with_suffix(".new")
         temporary.write_bytes(save(arrays, metadata={"state": canonical(plain).decode()}))
         os.replace(temporary, self.path)
@@ -67,10 +71,13 @@ class CheckpointStore:
             return Checkpoint()
         with safe_open(self.path, framework="np") as file:
             state = Checkpoint(**json.loads(file.metadata()["state"]))
-            for key in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+            for key in sorted(file.keys()):
                 kind, _, rest = key.partition("/")
                 if kind == "shared":
                     state.shared[rest] = file.get_tensor(key)
+                    continue
+                if kind == "suspended":
+                    state.suspended += (file.get_tensor(key).tobytes(),)
                     continue
                 if kind == "upload":
                     state.uploads[rest] = tuple(row.tobytes() for row in file.get_tensor(key))

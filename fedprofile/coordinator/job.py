@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from fedprofile.secagg.setup_messages import Profile
+from fedprofile.secagg.setup_messages import Kem, Profile
 from fedprofile.types import Policy, Roster, RunPlan
 
 
 @dataclass(frozen=True)
 class Job:
-    """``profile`` is "strict", "resilient" (nodes may vanish) or, for research only, "none" (no masks)."""
+    """``profile`` is "strict", "resilient" (nodes may vanish) or, for research only, "none" (no masks).
+
+    ``kem`` is what pair keys are agreed with, as every node's own configuration has to say too.
+    """
 
     plan: RunPlan
     roster: Roster
     policy: Policy
     profile: Profile
+    kem: Kem = "x25519"
 
     def to_json(self) -> str:
         body = {
@@ -24,6 +28,7 @@ class Job:
             "roster": self.roster.to_json(),
             "policy": self.policy.to_json(),
             "profile": self.profile,
+            "kem": self.kem,
         }
         return json.dumps(body, indent=1)
 
@@ -35,4 +40,5 @@ class Job:
             Roster.from_json(data["roster"]),
             Policy.from_json(data["policy"]),
             data["profile"],
+            data["kem"],
         )

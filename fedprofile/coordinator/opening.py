@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from fedprofile.coordinator.talk import Talk
@@ -17,28 +17,37 @@ T = TypeVar("T")
 ByParty = Mapping[str, bytes]
 Ask = Callable[[dict[str, Envelope], bool], Talk]
 Opening = Generator[dict[str, bytes], dict[str, bytes], dict[RoundId, Opened]]
+Keep = Callable[[tuple[bytes, ...]], None]
 
 
-def open_sums(
-    session: ServerSession, ask: Ask, uploads: Mapping[RoundId, ByParty], settle: Callable[[], None]
-) -> Opening:
+def open_sums(session: ServerSession, ask: Ask, uploads: Mapping[RoundId, ByParty], keep: Keep) -> Opening:
     """The sums of one t, by round id. Raises the ProtocolError of a sum over all roles that does not open.
 
     In the resilient profile a role's sum that too few take part in is left out, and nothing of it is released;
-    ``settle`` is called before anything is asked that ends this t for the nodes.
+    ``keep`` gets what ``reopen_sums`` needs, before each question that a node answers for one set only.
     """
     if not isinstance(session, ResilientServer):
         return {id: session.open(id, dict(sent)) for id, sent in uploads.items()}
     for id, sent in uploads.items():
         for party, upload in sent.items():
             session.add(id, party, upload)
-    asked = _of_each(uploads, session.survivors)
-    settle()
-    to_agree = {id: dict.fromkeys(uploads[id], message) for id, message in asked.items() if message is not None}
-    for id, replies in (yield from _exchange(ask, "survivors", to_agree)).items():
+    return (yield from _settle(session, ask, list(_of_each(uploads, session.survivors)), keep))
+
+
+def reopen_sums(session: ResilientServer, ask: Ask, held: Sequence[bytes], keep: Keep) -> Opening:
+    """As ``open_sums``, from what it kept: over the same sets, under the keys that the nodes still hold."""
+    return (yield from _settle(session, ask, [session.resume(sum) for sum in held], keep))
+
+
+def _settle(session: ResilientServer, ask: Ask, ids: Iterable[RoundId], keep: Keep) -> Opening:
+    keep(tuple(map(session.suspend, ids)))
+    questions = {id: asked for id in ids if (asked := session.questions(id))}
+    for id, replies in (yield from _exchange(ask, "survivors", questions)).items():
         for party, reply in replies.items():
             session.agree(id, party, reply)
-    requests = _of_each(asked, session.requests)
+    requests = _of_each(ids, session.requests)
+    if requests:
+        keep(tuple(map(session.suspend, requests)))
     for id, replies in (yield from _exchange(ask, "open", requests)).items():
         for party, reply in replies.items():
             session.reveal(id, party, reply)

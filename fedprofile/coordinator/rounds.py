@@ -1,13 +1,14 @@
 """One training from the first key to the opened scores, as a generator that knows no transport.
 
 ``conduct`` yields {party id: request bytes} and is sent {party id: reply bytes}. The stages, in order: approve the
-plan, agree keys, align customers, release labels, count shared bins, train in rounds, weigh, sum the scores, finish.
+plan, finish what a crash interrupted, agree keys, align customers, release labels, count shared bins, train in rounds,
+weigh, sum the scores, finish.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 
@@ -16,6 +17,7 @@ from safetensors.numpy import save
 from fedprofile.aggregation import (
     GAINS,
     META,
+    check_weight,
     counts_layout,
     delta_layout,
     gain_layout,
@@ -27,11 +29,11 @@ from fedprofile.aggregation import (
 from fedprofile.coordinator.aligning import align
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
-from fedprofile.coordinator.opening import Opening, open_sums
+from fedprofile.coordinator.opening import TOO_FEW, open_sums, reopen_sums
 from fedprofile.coordinator.talk import Conversation, Talk
 from fedprofile.coordinator.wire import Wire
 from fedprofile.crash import crash_at
-from fedprofile.errors import NodeFailed, RemoteProtocolError
+from fedprofile.errors import NodeFailed, ProtocolError, RemoteProtocolError
 from fedprofile.messages import PENDING, Envelope
 from fedprofile.models.features import FeatureMap
 from fedprofile.models.grid import features_from_counts
@@ -40,6 +42,7 @@ from fedprofile.secagg.identity import verify
 from fedprofile.secagg.policy import hidden, tolerance
 from fedprofile.secagg.resilient_server import ResilientServer
 from fedprofile.secagg.server import ServerSession
+from fedprofile.secagg.setup_messages import is_hybrid
 from fedprofile.types import Kind, Layout, Opened, Progress, RoundId, Weights, canonical
 
 log = logging.getLogger(__name__)
@@ -94,6 +97,7 @@ def conduct(job: Job, store: CheckpointStore, watch: Watch) -> Exchange:
 def _conduct(job: Job, store: CheckpointStore, watch: Watch) -> Exchange:
     run = _Run(job, store, watch)
     yield from run.approve()
+    yield from run.reopen()
     yield from run.agree_keys()
     yield from run.align()
     yield from run.release_labels()
@@ -127,6 +131,7 @@ class _Run:
             job.profile,
             schema_hash=self.plan.hash,
             setup=self.attempt,
+            hybrid=is_hybrid(job.kem),
         )
         self.features: dict[str, FeatureMap] = {}
         self.ask = Conversation(self.roster, self.wire).ask
@@ -164,13 +169,40 @@ class _Run:
         except RemoteProtocolError:
             raise NodeFailed(party, "bad_approval") from None
 
+    def reopen(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
+        """Open what was being opened when the last process ended: first, since new keys end those it hangs on.
+
+        What no longer opens is lost where it is a round, and the next one follows. Counts and gains are asked for
+        again, which nodes that agreed to a set refuse ("agreed_before"): then the run is over.
+        """
+        if not self.state.suspended or not isinstance(self.session, ResilientServer):
+            return
+        t = self.session.resume(self.state.suspended[0]).t
+        try:
+            sums = yield from reopen_sums(self.session, self.ask, self.state.suspended, self._suspend)
+        except ProtocolError as error:
+            if error.code not in TOO_FEW:
+                raise
+            sums = {}
+        training = 1 <= t <= self.plan.learning.rounds
+        if not sums:
+            self.state.lost = t if training else self.state.lost
+            self._suspend(())
+        elif training:
+            self._take_round(t, sums)
+        else:
+            (self._take_gains if t else self._take_counts)(next(iter(sums.values())))
+
     def agree_keys(self) -> Talk:
         self.watch.progress(Progress("keys"))
         ads = yield from self.ask_all(Envelope("setup", parts=(self.session.setup_request(self._next_t()),)))
         bundle = self.session.key_bundle({p: r.parts[0] for p, r in ads.items()})
         opens = yield from self.ask_all(Envelope("key-bundle", parts=(bundle,)))
         opened = self.session.open_bundle({p: r.parts[0] for p, r in opens.items()})
-        return (yield from self.ask_all(Envelope("open-bundle", parts=(opened,))))
+        if not self.session.hybrid:
+            return (yield from self.ask_all(Envelope("open-bundle", parts=(opened,))))
+        own = {p: Envelope("open-bundle", parts=(self.session.open_bundle_for(p),)) for p in self.everyone}
+        return (yield from self.ask(own))
 
     def align(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
         """Once a run; the spine binds every later round."""
@@ -199,11 +231,8 @@ class _Run:
             if role not in self.state.counts:
                 self.watch.progress(Progress("stats"))
                 members = self._members(role)
-                opened = yield from self._sum(
-                    "stats", role, 0, members, counts_layout(schema, len(members)), b"", keep=f"stats/{role}"
-                )
-                self.state.counts[role] = {c: opened.values[f"count.{c}"] for c in schema.columns}
-                self._keep()
+                layout = counts_layout(schema, len(members))
+                self._take_counts((yield from self._sum("stats", role, 0, members, layout, b"", keep=f"stats/{role}")))
             # on every start: a member that was lost before it held them would otherwise never get them
             relayed = self.state.uploads.get(f"stats/{role}", ())
             bins = Envelope("bins", parts=(save(self.state.counts[role]), *relayed))
@@ -238,13 +267,10 @@ class _Run:
         self.watch.progress(Progress("weights", last, last))
         hashes = {role: sha256(self._model(role)).hexdigest() for role in ("", *self.roles)}
         layout = gain_layout(self.plan.tasks)
-        gains = yield from self._sum(
-            "stats", "", last + 1, self.everyone, layout, canonical(hashes), self._final_models
+        model = canonical(hashes)
+        self._take_gains(
+            (yield from self._sum("stats", "", last + 1, self.everyone, layout, model, self._final_models))
         )
-        sums = zip(self.plan.tasks, gains.values[GAINS], strict=True)
-        self.state.means = {t.name: float(v) / len(gains.members) for t, v in sums}
-        self.state.uploads = {}
-        self._keep()
 
     def finish(self) -> Talk:
         """The label owner takes the shared model home; every node forgets its session keys."""
@@ -268,19 +294,39 @@ class _Run:
         uploads = {whole: {p: r.parts[0] for p, r in replies.items()}}
         for role, id in inside.items():
             uploads[id] = {p: replies[p].parts[1] for p in self._members(role) if p in replies}
-        sums = yield from self._open(uploads)
+        sums = yield from open_sums(self.session, self.ask, uploads, self._suspend)
         self.state.uploads = {}
-        opened = sums[whole]
-        self._opened("update", "", opened.members, "")
         if plan.share == "all":
-            self._keep_uploads("update", opened, uploads[whole])
-        for role, id, deltas in ((role, id, sums[id]) for role, id in inside.items() if id in sums):
-            self._keep_uploads(f"role/{role}", deltas, uploads[id])
+            self._keep_uploads("update", sums[whole], uploads[whole])
+        for role, id in ((role, id) for role, id in inside.items() if id in sums):
+            self._keep_uploads(f"role/{role}", sums[id], uploads[id])
+        self._take_round(t, sums)
+
+    # -- what an opened sum changes ----------------------------------------------------------------
+    def _take_counts(self, opened: Opened) -> None:
+        role = opened.round.scope
+        self.state.counts[role] = {c: opened.values[f"count.{c}"] for c in self.plan.schemas[role].columns}
+        self._opened("stats", role, opened.members, "")
+        self._suspend(())
+
+    def _take_round(self, t: int, sums: Mapping[RoundId, Opened]) -> None:
+        opened = next(o for id, o in sums.items() if id.kind == "update")
+        check_weight(opened.values)
+        self._opened("update", "", opened.members, "")
+        for deltas in (o for id, o in sums.items() if id.kind == "role"):
+            role = deltas.round.scope
             self.state.encoders[role] = next_shared(self.state.encoders[role], deltas.values, len(deltas.members))
             self._opened("role", role, deltas.members, "")
-        if plan.share == "all":
+        if self.plan.learning.share == "all":
             self.state.shared = next_shared(self.state.shared, opened.values, len(opened.members))
         self._summarise(t, opened)
+
+    def _take_gains(self, opened: Opened) -> None:
+        sums = zip(self.plan.tasks, opened.values[GAINS], strict=True)
+        self.state.means = {t.name: float(v) / len(opened.members) for t, v in sums}
+        self.state.uploads = {}
+        self._opened("stats", "", opened.members, "")
+        self._suspend(())
 
     def _encoder_request(self, id: RoundId, t: int) -> bytes:
         members = self._members(id.scope)
@@ -306,26 +352,21 @@ class _Run:
         by_role = {role: Envelope("round", parts=(request, *extra(role))) for role in set(roles.values())}
         replies = yield from self.ask({p: by_role[role] for p, role in roles.items()}, self.resilient)
         uploads = {p: r.parts[0] for p, r in replies.items()}
-        sums = yield from self._open({round_id: uploads})
+        sums = yield from open_sums(self.session, self.ask, {round_id: uploads}, self._suspend)
         if round_id not in sums:
             raise RemoteProtocolError("too_few_survivors", scope)
         if keep:
             self._keep_uploads(keep, sums[round_id], uploads)
-        self._opened(kind, scope, sums[round_id].members, "")
         return sums[round_id]
 
-    def _open(self, uploads: dict[RoundId, dict[str, bytes]]) -> Opening:
-        t = next(iter(uploads)).t
-
-        def settle() -> None:
-            self.state.asked = max(self.state.asked, min(t, self.plan.learning.rounds))
-            self._keep()
-
-        return (yield from open_sums(self.session, self.ask, uploads, settle))
+    def _suspend(self, sums: tuple[bytes, ...]) -> None:
+        """Keeps what is about to be opened; nothing once it is."""
+        self.state.suspended = sums
+        self._keep()
 
     def _settled(self) -> int:
         """The last round that is opened, or lost: its nodes agreed to a set that nobody opened."""
-        return max(self.state.t, self.state.asked)
+        return max(self.state.t, self.state.lost)
 
     def _keep_uploads(self, slot: str, opened: Opened, uploads: dict[str, bytes]) -> None:
         """Kept until the next round is open: masked and signed, they are what nodes recompute this sum from."""
@@ -389,7 +430,7 @@ class _Run:
         self.state.t = t
         self.state.summaries.append({"t": float(t), **values})
         crash_at("summed")
-        self._keep()
+        self._suspend(())
         self.watch.round(t, values)
         mean = sum(losses) / nodes / len(losses)
         self.watch.progress(Progress("rounds", t, self.plan.learning.rounds, mean))

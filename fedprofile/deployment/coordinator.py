@@ -37,7 +37,7 @@ from fedprofile.enrolment import (
 )
 from fedprofile.errors import ConfigError, ProtocolError, UsageError
 from fedprofile.secagg.identity import ROSTER_TYPE, verify, verify_roster
-from fedprofile.secagg.setup_messages import PROFILES
+from fedprofile.secagg.setup_messages import KEMS, PROFILES
 from fedprofile.types import Policy, Roster
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class Coordinator:
     def facts(self, roster: Roster) -> FederationFacts:
         """What plans are made from, in the roster's order."""
         requests = self.requests()
-        nodes = tuple(NodeFacts(p.id, p.role, requests[p.id].schema) for p in roster.parties)
+        nodes = tuple(NodeFacts(p.id, p.role, requests[p.id].schema, requests[p.id].levels) for p in roster.parties)
         owner = requests[roster.label_owner]
         return FederationFacts(roster.label_owner, owner.tasks, nodes, owner.many_rows)
 
@@ -230,8 +230,9 @@ class Coordinator:
         folder.mkdir(parents=True)
         plan = make_plan(config, facts, roster, policy, os.urandom(32))
         profile = next(p for p in PROFILES if p == config.secure.profile)
+        kem = next(k for k in KEMS if k == config.secure.kem)
         save(config, folder)
-        (folder / "job.json").write_text(Job(plan, roster, policy, profile).to_json())
+        (folder / "job.json").write_text(Job(plan, roster, policy, profile, kem).to_json())
         return folder
 
     def submit(self, folder: Path) -> int:

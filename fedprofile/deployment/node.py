@@ -36,11 +36,14 @@ REQUEST, FLOWER_KEY, PAUSED, LEFT = "request.json", "flower.key", "paused", "lef
 _LAX = Policy(min_hidden=1, min_customers=0, max_uploads=1 << 20, max_uploads_day=1 << 20, clip=1e6, recompute=False)
 
 
-def make_node(path: Path, party: str, role: str, org: str, contract: Path | None, consent: str) -> Request:
+def make_node(
+    path: Path, party: str, role: str, org: str, contract: Path | None, consent: str, **choices: str
+) -> Request:
     """A new home with its keys, and the request to be enrolled.
 
     ``contract`` is copied into the home, by default the one shipped for the role. The node's own policy begins as lax
-    as can be, so that the federation's decides until the node's people tighten theirs. Raises UsageError for a folder
+    as can be, so that the federation's decides until the node's people tighten theirs. ``choices``: ``profile``,
+    ``align``, ``kem`` of NodeConfig, which no coordinator can change. Raises UsageError for a folder
     in use or a name that is none.
     """
     from fedprofile.flower.node_key import make_node_key
@@ -52,14 +55,14 @@ def make_node(path: Path, party: str, role: str, org: str, contract: Path | None
     text = shipped_text(role) if contract is None else contract.read_text()
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     (path / CONTRACT).write_text(text)
-    schema = _schema(path)
-    config = NodeConfig(party, role, "", "own", consent, schema.categorical, approve="ask")
+    schema, levels = _columns(path)
+    config = NodeConfig(party, role, "", "own", consent, schema.categorical, approve="ask", **choices)
     home = NodeHome.create(path, config)
     write_policy(home, _LAX)
     make_node_key(path / FLOWER_KEY)
     request = Request(
         party, org, role, identity_of(home).sign_pk, (path / f"{FLOWER_KEY}.pub").read_text().strip(), schema,
-        version("fedprofile"),
+        levels, version("fedprofile"),
     )  # fmt: skip
     return write_request(home, request)
 
@@ -88,14 +91,16 @@ def change_policy(home: NodeHome, changes: Sequence[str]) -> Policy:
     return policy
 
 
-def _schema(path: Path) -> Schema:
-    """The columns that the contract lets into a run, in the order of the snapshot."""
+def _columns(path: Path) -> tuple[Schema, dict[str, int]]:
+    """The columns that the contract lets into a run, in the order of the snapshot, and levels of categorical ones."""
+    from fedprofile.models.columns import BUCKETS
     from fedprofile.node.intake import home_contract
 
     contract = home_contract(path)
     names = [c.name for c in contract.features]
     numeric = tuple(c for c in names if c not in contract.categorical)
-    return Schema(numeric, tuple(c for c in names if c in contract.categorical))
+    levels = {c.name: len(c.codes) or BUCKETS for c in contract.features if c.name in contract.categorical}
+    return Schema(numeric, tuple(levels)), levels
 
 
 def identity_of(home: NodeHome) -> Identity:

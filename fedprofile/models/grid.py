@@ -18,6 +18,7 @@ from fedprofile.types import Schema, Table
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+BINS = 8
 _PER_OCTAVE, _LOWEST, _STEPS = 12, -10, 504
 _ZERO = _STEPS + 1
 
@@ -54,7 +55,7 @@ def bucket_bounds(bucket: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
 def features_from_counts(
     schema: Schema,
     counts: Mapping[str, npt.NDArray[np.int64] | Floats],
-    bins: int = 8,
+    bins: int = BINS,
     min_count: int = 10,
 ) -> FeatureMap:
     """The feature map that every member derives from the summed ``counts`` alone.
@@ -77,6 +78,12 @@ def features_from_counts(
         else:
             codes[name] = _numeric_from_counts(name, whole, bins, min_count)
     return FeatureMap.of(codes)
+
+
+def widest(schema: Schema, levels: Mapping[str, int]) -> int:
+    """The most features that ``features_from_counts`` makes; levels: distinct values of each categorical column."""
+    hashed = sum(min(BUCKETS, levels[name]) + 1 for name in schema.categorical)
+    return len(schema.numeric) * (BINS + 2) + hashed
 
 
 def _numeric_from_counts(name: str, counts: Counts, bins: int, min_count: int) -> ColumnCode | None:

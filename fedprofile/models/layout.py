@@ -18,6 +18,8 @@ from fedprofile.models.registry import load_object, resolve
 from fedprofile.types import LearningPlan, RunPlan, Task, Weights, digest
 
 Shapes = dict[str, tuple[int, ...]]
+RECOMPUTED_PARAMETERS = 1_000_000
+"""As many as a node adds up again in a round: trunk, heads and its role's encoder (secure-sum 9.6)."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,12 @@ def encoder_shapes(width: int, plan: LearningPlan) -> Shapes:
 def shared_shapes(tasks: tuple[Task, ...], plan: LearningPlan) -> Shapes:
     """Tensors of trunk and heads, all F replicas in one tensor each."""
     return trunk_shapes(sum(t.outputs for t in tasks), NetShape.of(plan))
+
+
+def parameters(tasks: tuple[Task, ...], plan: LearningPlan, width: int | None = None) -> int:
+    """Numbers in trunk and heads and, for d = ``width`` features, a shared encoder."""
+    shapes = shared_shapes(tasks, plan) | (encoder_shapes(width, plan) if width is not None else {})
+    return sum(math.prod(s) for s in shapes.values())
 
 
 def trunk_shapes(outputs: int, shape: NetShape) -> Shapes:

@@ -39,10 +39,10 @@ class NodeConfig:
     """node.json: public facts about a node.
 
     ``secrets`` is "simulated" or "own"; ``keys`` is the folder of secret.key and journal.jsonl where it is not the
-    home itself, so that keys and journal outlive a run. ``profile`` and ``align`` are this node's own choices: the
-    coordinator can neither switch masking off nor have ids compared in another way. ``consent`` is "simulated" or
-    "ledger"; a live consent has to cover all of ``data_classes``, what the table holds. ``approve``: "auto", or "ask"
-    where people have to approve each run's plan.
+    home itself, so that keys and journal outlive a run. ``profile``, ``align`` and ``kem`` are this node's own choices:
+    the coordinator can neither switch masking off, nor have ids compared in another way, nor leave ML-KEM out.
+    ``consent`` is "simulated" or "ledger"; a live consent has to cover all of ``data_classes``, what the table holds.
+    ``approve``: "auto", or "ask" where people have to approve each run's plan.
     """
 
     party: str
@@ -54,6 +54,7 @@ class NodeConfig:
     keys: str = ""
     profile: str = "strict"
     align: str = "psi"
+    kem: str = "x25519"
     data_classes: tuple[str, ...] = ()
     approve: str = "auto"
 

@@ -14,13 +14,14 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from fedprofile.aggregation import next_shared
+from fedprofile.aggregation import check_weight, next_shared
 from fedprofile.errors import RemoteProtocolError
-from fedprofile.models.layout import first_encoder, first_shared
+from fedprofile.models.grid import features_from_counts
+from fedprofile.models.layout import RECOMPUTED_PARAMETERS, first_encoder, first_shared, parameters
 from fedprofile.node.run import NodeRun
 from fedprofile.node.sums import planned
 from fedprofile.secagg.client import ClientSession
-from fedprofile.secagg.codes import remote
+from fedprofile.secagg.codes import refusal, remote
 from fedprofile.secagg.messages import Round, Upload
 from fedprofile.secagg.tally import Terms, recompute
 from fedprofile.types import Kind, RoundId, Weights
@@ -91,10 +92,16 @@ def check_models(run: NodeRun, t: int, models: Models, uploads: Sequence[bytes])
 
 
 def check_counts(run: NodeRun, counts: Mapping[str, npt.NDArray[Any]], uploads: Sequence[bytes]) -> None:
-    """Refuse counts for shared bins that are not the sum of the members' uploads; raises as ``check_models`` does."""
+    """Refuse counts for shared bins that are not the sum of the members' uploads; raises as ``check_models`` does.
+
+    With the bins the encoder's size is known: PolicyRefusal("too_large_to_recompute") above the bound of a plan.
+    """
     summed = _sum(run, read_basis(run), "stats", uploads)
     if not _same(counts, {name.removeprefix("count."): value for name, value in summed.items()}):
         raise _refused("the role's summed counts")
+    width = features_from_counts(run.plan.schemas[run.role], counts).width
+    if (size := parameters(run.plan.tasks, run.plan.learning, width)) > RECOMPUTED_PARAMETERS:
+        raise refusal("too_large_to_recompute", f"{size:,} parameters with the role's encoder")
 
 
 def check_final(run: NodeRun, shared: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -133,7 +140,9 @@ def _sum(run: NodeRun, basis: Basis, kind: Kind, uploads: Sequence[bytes]) -> di
     due = planned(run, kind, basis.t)
     id = RoundId(run.plan.run_id, kind, due.scope, basis.t, attempt)
     terms = Terms(id, h, due.cohort, due.layout, run.alignment.hash, run.plan.hash)
-    return recompute(run.roster, terms, uploads)
+    summed = recompute(run.roster, terms, uploads)
+    check_weight(summed)
+    return summed
 
 
 def _same(a: Mapping[str, npt.NDArray[Any]], b: Mapping[str, npt.NDArray[Any]]) -> bool:

@@ -11,6 +11,7 @@ from fedprofile.node.randomness import session_source
 from fedprofile.secagg.client import ClientSession
 from fedprofile.secagg.identity import Identity
 from fedprofile.secagg.resilient_client import ResilientSession
+from fedprofile.secagg.setup_messages import is_hybrid
 from fedprofile.types import Policy, Roster, RunPlan
 
 _TRANSCRIPT, _SETUPS = "transcript.bin", "setups"
@@ -87,13 +88,9 @@ class SessionKeeper:
         return self._identity, me, self._roster, self._policy, rand, self._journal.append
 
     def _options(self) -> dict[str, Any]:
-        masked = self._home.config.profile != "none"
-        return {
-            "masked": masked,
-            "common": self._common,
-            "schema_hash": self._plan_hash(),
-            "history": list(self._journal),
-        }
+        config = self._home.config
+        terms = {"masked": config.profile != "none", "hybrid": is_hybrid(config.kem), "common": self._common}
+        return {**terms, "schema_hash": self._plan_hash(), "history": list(self._journal)}
 
     def _plan_hash(self) -> bytes:
         """The approved plan goes into the transcript: nodes that approved different plans share no masks."""

@@ -38,7 +38,7 @@ STRICT: dict[str, str] = {
     # set-up
     "wrong_run": "Open one session for each run.",
     "setup_reused": _RESTART,
-    "too_many_setups": "Start a new run.",
+    "too_many_setups": "Wait for the next day (UTC), or start a new run.",
     "wrong_state": _RESTART,
     "need_setup": _RESTART,
     "bad_key": _RESTART,
@@ -130,6 +130,8 @@ BEYOND: dict[str, str] = {
     "spine_changed": "A run has one spine; start a new run.",
     "consent_changed": "A customer's permit ended between two attempts: start a new run, without them.",
     # recomputed sums
+    "too_large_to_recompute": "Use a smaller model, fewer columns or levels, or secure.verify=none.",
+    "zero_weight": "Ask the nodes whether any of them had rows to train on.",
     "not_recomputed": "Ask who runs the coordinator: it sent something else than what the nodes summed.",
 }
 

@@ -69,7 +69,7 @@ class Circle:
     """The graph of one round over its contributors, in wire order."""
 
     def __init__(self, t0: bytes, members: tuple[str, ...], graph: Graph) -> None:
-        self.members, self.graph = members, graph
+        self.t0, self.members, self.graph = t0, members, graph
         self._ring = sorted(members, key=lambda p: hmac.digest(t0, party_wire_id(p), "sha256"))
         self._at = {p: i for i, p in enumerate(self._ring)}
         self._points = {p: i + 1 for i, p in enumerate(members)}
@@ -84,6 +84,17 @@ class Circle:
     def holders(self, party: str) -> tuple[str, ...]:
         """Who holds a share of ``party``'s secrets, and whose shares it holds: its neighbours and itself."""
         return wire_order((party, *self.neighbours(party)))
+
+    def derived(self, party: str) -> tuple[str, ...]:
+        """The ``threshold`` - 1 of ``party``'s holders whose shares follow from keys: it and the next in order."""
+        holders = self.holders(party)
+        at = holders.index(party)
+        return (holders[at:] + holders[:at])[: self.graph.threshold - 1]
+
+    def sent(self, party: str) -> tuple[str, ...]:
+        """The other holders, to whom ``party`` seals a share, in wire order."""
+        derived = self.derived(party)
+        return tuple(p for p in self.holders(party) if p not in derived)
 
     def point(self, party: str) -> int:
         """Where a holder's shares are taken: its position among the members, from 1."""

@@ -6,13 +6,12 @@ from fedprofile.secagg.graph import Circle
 from fedprofile.secagg.open_messages import KeyOpen, OpenBundle
 from fedprofile.secagg.resilient_messages import Agree, Open, ResilientUpload, Reveal, Survivors
 from fedprofile.secagg.round_messages import MaskedSum, Round, Upload
-from fedprofile.secagg.setup_messages import PROFILES, Complaint, KeyAd, KeyBundle, Profile, SetupReq
-from fedprofile.secagg.shares import sealed_size
+from fedprofile.secagg.setup_messages import KEM_CT, KEM_PK, PROFILES, Complaint, KeyAd, KeyBundle, Profile, SetupReq
+from fedprofile.secagg.shares import checks_size, sealed_size
 from fedprofile.secagg.wire import HASH, ID, SIGNATURE, message_type
 from fedprofile.types import Layout
 
 __all__ = [
-    "EXACT_SIZE",
     "FROM_NODE",
     "MAX_SIZE",
     "PROFILES",
@@ -31,6 +30,8 @@ __all__ = [
     "SetupReq",
     "Survivors",
     "Upload",
+    "expected_key_ad_size",
+    "expected_key_open_size",
     "expected_masked_sum_size",
     "expected_resilient_upload_size",
     "expected_upload_size",
@@ -59,10 +60,20 @@ MAX_SIZE: dict[str, int] = {
 _HEAD = len(b"fps1") + 2
 _ROUND_ID = sum(4 + n for n in (HASH, 1, ID, ID, 4, 4))
 
-EXACT_SIZE: dict[str, int] = {
-    "KeyAd": _HEAD + sum(4 + n for n in (HASH, ID, 32, 32, 32, 32, SIGNATURE)),
-    "KeyOpen": _HEAD + sum(4 + n for n in (HASH, ID, 32, HASH, SIGNATURE)),
-}
+
+def expected_key_ad_size(hybrid: bool = False) -> int:
+    """Bytes of every KeyAd."""
+    size = _HEAD + sum(4 + n for n in (HASH, ID, 32, 32, 32, 32, SIGNATURE))
+    return size + 4 + KEM_PK if hybrid else size
+
+
+def expected_key_open_size(later: int | None = None) -> int:
+    """Bytes of a KeyOpen; ``later``: members after its sender in wire order, None where the set-up is not hybrid."""
+    size = _HEAD + sum(4 + n for n in (HASH, ID, 32, HASH, SIGNATURE))
+    if later is None:
+        return size
+    ciphertexts = 4 + 4 + later * (4 + ID + 4 + KEM_CT) if later else 0
+    return size + 4 + later * HASH + ciphertexts
 
 
 def expected_upload_size(layout: Layout) -> int:
@@ -73,8 +84,18 @@ def expected_upload_size(layout: Layout) -> int:
 def expected_resilient_upload_size(layout: Layout, circle: Circle, party: str) -> int:
     """Bytes of every ResilientUpload of a round with this layout and graph."""
     consent = SIGNATURE if circle.graph.complete else 0
-    shares = len(circle.holders(party)) * (4 + ID + 4 + sealed_size(circle, party))
-    return _HEAD + (4 + consent) + 4 + 4 + shares + (4 + SIGNATURE) + 4 + expected_upload_size(layout)
+    shares = len(circle.sent(party)) * (4 + ID + 4 + sealed_size(circle, party))
+    return (
+        _HEAD
+        + (4 + consent)
+        + (4 + checks_size(circle, party))
+        + 4
+        + 4
+        + shares
+        + (4 + SIGNATURE)
+        + 4
+        + expected_upload_size(layout)
+    )
 
 
 def expected_masked_sum_size(layout: Layout) -> int:

@@ -13,6 +13,7 @@ from fedprofile.types import Policy, Roster
 
 SCORE_CLIP = 8.0
 SCORE_SCALE = 1 / 16
+MAX_FACTS = 256
 
 
 def hidden(cohort: Iterable[str], label_owner: str, opener: str = "", colluders: int = 0) -> int:
@@ -99,11 +100,21 @@ def check_round(policy: Policy, roster: Roster, round: Round, error: type[Protoc
     check_hidden(policy, roster, round.cohort, opener)
     check_whole(roster, round.cohort, scope)
     check_layout(round.layout, len(round.contributors), error)
+    _check_facts(round)
     for s in round.layout.segments:
         if s.ring not in policy.rings:
             raise refusal("ring_refused", f"segment {s.name!r}")
-        # counts and loss sums ride in Z_2^64 and in stats: check_layout bounds them, no delta clip applies
         if kind in ("update", "role") and s.ring != 64 and s.clip > policy.clip:
             raise refusal("clip_refused", f"segment {s.name!r}")
         if kind == "score" and (s.clip > SCORE_CLIP or s.scale < SCORE_SCALE):
             raise refusal("clip_refused", f"segment {s.name!r}")
+
+
+def _check_facts(round: Round) -> None:
+    """Z_2^64 has no clip of deltas, so that it can carry counts and loss sums: a few numbers of an update (9.2).
+
+    Else a layout would move tensors there, past the clip. Raises PolicyRefusal("clip_refused").
+    """
+    allowed = {"update": MAX_FACTS, "role": 0}.get(round.id.kind)
+    if allowed is not None and sum(s.size for s in round.layout.segments if s.ring == 64) > allowed:
+        raise refusal("clip_refused", f"more than {allowed} numbers in Z_2^64")

@@ -15,6 +15,7 @@ from fedprofile.types import Policy, RoundId
 
 MAX_SETUPS = 10
 DAY_SECONDS = 24 * 3600
+LATEST = 1 << 62
 
 Entry = dict[str, Any]
 Slot = tuple[str, str, str]
@@ -42,8 +43,8 @@ class Last:
     agreed: tuple[str, ...] = ()
 
 
-def setup_entry(run_id: bytes, setup: int) -> Entry:
-    return {"event": "setup", "run": run_id.hex(), "setup": setup}
+def setup_entry(run_id: bytes, setup: int, now: float) -> Entry:
+    return {"event": "setup", "at": int(now), "run": run_id.hex(), "setup": setup}
 
 
 def round_entry(event: str, round: Round, now: float, **more: str) -> Entry:
@@ -96,7 +97,7 @@ class Record:
     """Replays journal entries and answers whether one more is allowed."""
 
     def __init__(self, history: Iterable[Mapping[str, Any]] = ()) -> None:
-        self._setups: dict[str, set[int]] = {}
+        self._setups: dict[str, dict[int, int]] = {}
         self._last: dict[Slot, Last] = {}
         self._uploads: Counter[str] = Counter()
         self._days: Counter[int] = Counter()
@@ -111,7 +112,8 @@ class Record:
         """Takes in one journal entry; unknown events belong to other rooms and are passed over."""
         event, run = entry.get("event"), entry.get("run", "")
         if event == "setup":
-            self._setups.setdefault(run, set()).add(entry["setup"])
+            # entries of older journals have no time: they count on every day
+            self._setups.setdefault(run, {})[entry["setup"]] = entry.get("at", LATEST) // DAY_SECONDS
         if event not in STATES:
             return
         key, members = (run, entry["kind"], entry["scope"]), tuple(entry["members"])
@@ -160,13 +162,17 @@ class Record:
         """The MAC of the integers already sent for this t, "" for a first upload."""
         return self._last[slot(round.id)].mac
 
-    def check_setup(self, run_id: bytes, setup: int, base_t: int) -> None:
-        """Raises RemoteProtocolError (setup_reused, stale_round) or PolicyRefusal (too_many_setups)."""
+    def check_setup(self, run_id: bytes, setup: int, base_t: int, now: float) -> None:
+        """Raises RemoteProtocolError (setup_reused, stale_round) or PolicyRefusal("too_many_setups").
+
+        The cap is one of the run and UTC day; where a clock was set back, set-ups of later days count too.
+        """
         if setup <= self.latest_setup(run_id):
             raise remote("setup_reused")
         if base_t < self.latest_t(run_id):
             raise remote("stale_round", "the set-up begins before this node's last round")
-        if len(self._setups.get(run_id.hex(), ())) >= MAX_SETUPS:
+        days = self._setups.get(run_id.hex(), {}).values()
+        if sum(day >= int(now) // DAY_SECONDS for day in days) >= MAX_SETUPS:
             raise refusal("too_many_setups")
 
     def check_round(self, round: Round, policy: Policy, table: Table[Sum], now: float) -> None:

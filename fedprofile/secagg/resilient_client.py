@@ -21,7 +21,7 @@ from fedprofile.secagg.record import Entry, Last, survivors_entry
 from fedprofile.secagg.resilient_messages import Agree, Open, ResilientUpload, Reveal, Survivors
 from fedprofile.secagg.round_messages import Round, Upload
 from fedprofile.secagg.setup_messages import SetupReq
-from fedprofile.secagg.shares import deal, own_seed, sealed_size, self_key, to_reveal, unseal
+from fedprofile.secagg.shares import deal, held, own_seed, self_key, to_reveal
 from fedprofile.secagg.transitions import RESILIENT_AT_NODE, State, Sum, Table
 from fedprofile.secagg.wire import Items, message_type
 from fedprofile.types import RoundId
@@ -52,6 +52,8 @@ class ResilientSession(ClientSession):
     def handle(self, message: bytes) -> bytes | None:
         """As in SetupSession; and Agree for Survivors, Reveal for Open.
 
+        The same set may be asked for again, by a coordinator that lost the answers: the shares of an honest owner
+        that are revealed follow from H and the set alone, so the second answer says what the first one said.
         Raises RemoteProtocolError (wrong_round, bad_signature, bad_share) or PolicyRefusal: not_uploaded,
         agreed_before, revealed_before, wrong_survivors, survivors_changed, too_few_survivors, too_few_hidden,
         too_few_signatures, score_needs_all.
@@ -113,32 +115,36 @@ class ResilientSession(ClientSession):
         circle, h = self._circle(round.contributors), upload.h
         peers = circle.neighbours(self.me)
         pads = {p: key for p, (key, _) in zip(peers, self._ready().pads(h, peers), strict=True)}
-        shares = deal(self._share_keys(), self.me, h, circle, pads)
+        checks, shares = deal(self._share_keys(), self.me, h, circle, pads)
         consent = b""
         if circle.graph.complete:
             consent = Agree(round.id, self.me, h, round.contributors).signed(self._identity).signature
         super()._send(upload, round, entry | {"h": h.hex()})
-        return ResilientUpload(upload, consent, shares).signed(self._identity).encode()
+        return ResilientUpload(upload, consent, checks, shares).signed(self._identity).encode()
 
     # -- opening ---------------------------------------------------------------------------------
     def _on_survivors(self, data: bytes) -> bytes:
         message = Survivors.decode(data, self.roster)
         last = self._standing(message.id, message.h, Survivors.TYPE)
+        if last.agreed not in ((), message.survivors):
+            raise refusal("agreed_before")
         circle = self._check_survivors(message.survivors, last.contributors)
         if circle.graph.complete and message.survivors == last.contributors:
             raise refusal("wrong_survivors", "the upload consented to the full cohort")
-        self._commit(survivors_entry("agree", message.id, message.survivors, self._clock()))
+        if not last.agreed:
+            self._commit(survivors_entry("agree", message.id, message.survivors, self._clock()))
         return Agree(message.id, self.me, message.h, message.survivors).signed(self._identity).encode()
 
     def _on_open(self, data: bytes) -> bytes:
         message = Open.decode(data, self.roster)
         last = self._standing(message.id, message.h, Open.TYPE)
         if last.agreed not in ((), message.survivors):
-            raise refusal("survivors_changed")
+            raise refusal("revealed_before" if last.state is Sum.REVEALED else "survivors_changed")
         circle = self._check_survivors(message.survivors, last.contributors)
         self._check_signatures(message, circle)
         shares = self._open_shares(message, circle)
-        self._commit(survivors_entry("reveal", message.id, message.survivors, self._clock()))
+        if last.state is not Sum.REVEALED:
+            self._commit(survivors_entry("reveal", message.id, message.survivors, self._clock()))
         unsigned = Reveal(message.id, self.me, message.h, message.survivors, shares)
         return unsigned.signed(self._identity).encode()
 
@@ -178,14 +184,12 @@ class ResilientSession(ClientSession):
     def _open_shares(self, message: Open, circle: Circle) -> Items:
         survivors = frozenset(message.survivors)
         owners = tuple(p for p in circle.holders(self.me) if p in survivors)
-        if tuple(p for p, _ in message.shares) != owners:
-            raise remote("bad_share", "other owners than the survivors whose holder this node is")
-        keys, revealed = self._share_keys(), []
-        for owner, sealed in message.shares:
-            if len(sealed) != sealed_size(circle, owner):
-                raise remote("bad_share", f"sealed by party {owner!r}")
-            dealt = unseal(keys, owner, self.me, message.h, sealed)
-            revealed.append((owner, to_reveal(circle, owner, dealt, survivors)))
+        sealed, keys, revealed = dict(message.shares), self._share_keys(), []
+        if not sealed.keys() <= set(owners):
+            raise remote("bad_share", "of others than the survivors whose holder this node is")
+        for owner in owners:
+            parts = held(keys, owner, self.me, message.h, circle, sealed.get(owner))
+            revealed.append((owner, to_reveal(circle, owner, parts, survivors)))
         return tuple(revealed)
 
     def _circle(self, contributors: tuple[str, ...]) -> Circle:

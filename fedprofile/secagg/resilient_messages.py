@@ -59,20 +59,22 @@ class Agree(Signed):
 class ResilientUpload:
     """Node -> coordinator: an Upload, its secrets shared among the holders, and consent to the full cohort.
 
-    ``consent`` is the signature of an Agree over all contributors, empty where the graph is a ring.
-    ``shares``: holder -> bytes sealed for it. ``signature`` covers both; the Upload has its own.
+    ``consent`` is the signature of an Agree over all contributors, empty where the graph is a ring. ``checks``: 16
+    bytes for each secret. ``shares``: holder -> bytes sealed for it, none for a holder that derives its shares.
+    ``signature`` covers them all; the Upload has its own.
     """
 
     TYPE: ClassVar[str] = "ResilientUpload"
     upload: Upload
     consent: bytes
+    checks: bytes
     shares: Items = field(repr=False)
     signature: bytes = b""
 
     def _body(self) -> Writer:
         w = Writer(self.TYPE)
         put_round_id(w, self.upload.id)
-        w.put(party_wire_id(self.upload.party)).put(self.upload.h).put(self.consent)
+        w.put(party_wire_id(self.upload.party)).put(self.upload.h).put(self.consent).put(self.checks)
         put_items(w, self.shares)
         return w
 
@@ -85,7 +87,7 @@ class ResilientUpload:
         verify(key, self.TYPE, self._body().done(), self.signature)
 
     def encode(self) -> bytes:
-        w = Writer(self.TYPE).put(self.consent)
+        w = Writer(self.TYPE).put(self.consent).put(self.checks)
         put_items(w, self.shares)
         return w.put(self.signature).put_parts(self.upload.parts()).done()
 
@@ -93,8 +95,9 @@ class ResilientUpload:
     def decode(cls, data: Buffer, roster: Roster) -> Self:
         """The vector is a view into ``data``."""
         r = Reader(data, cls.TYPE, 1 << 31)
-        consent, shares, signature = r.take(maximum=SIGNATURE), take_items(r, roster), r.take(SIGNATURE)
-        message = cls(Upload.decode(r.view(), roster), consent, shares, signature)
+        consent, checks = r.take(maximum=SIGNATURE), r.take(maximum=MAX_SMALL)
+        shares, signature = take_items(r, roster), r.take(SIGNATURE)
+        message = cls(Upload.decode(r.view(), roster), consent, checks, shares, signature)
         r.end()
         return message
 
@@ -128,7 +131,7 @@ class Survivors:
 class Open:
     """Coordinator -> node: the set that was agreed, the signatures that prove it, and the shares sealed for the node.
 
-    ``signatures``: party -> signature of its Agree. ``shares``: owner -> bytes, from each survivor whose holder it is.
+    ``signatures``: party -> signature of its Agree. ``shares``: owner -> bytes, from each survivor that seals for it.
     """
 
     TYPE: ClassVar[str] = "Open"
@@ -162,7 +165,7 @@ class Reveal(Signed):
     """Node -> coordinator: for each survivor whose holder it is, shares of what removes that survivor's noise.
 
     ``shares``: owner -> share of its self mask's seed, then of each pad key that it has with a dropped
-    neighbour, in wire order, 66 bytes each.
+    neighbour, in wire order, 33 bytes each.
     """
 
     TYPE: ClassVar[str] = "Reveal"

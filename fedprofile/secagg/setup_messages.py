@@ -28,6 +28,13 @@ Profile = Literal["strict", "none", "resilient"]
 KEM_PK, KEM_CT = 1184, 1088  # FIPS 203, ML-KEM-768
 MAX_ITEM = 1 << 16
 PROFILES: tuple[Profile, ...] = ("strict", "none", "resilient")
+Kem = Literal["x25519", "x25519_mlkem768"]
+KEMS: tuple[Kem, ...] = ("x25519", "x25519_mlkem768")
+
+
+def is_hybrid(kem: str) -> bool:
+    """Whether pair keys rest on ML-KEM-768 beside X25519."""
+    return kem == "x25519_mlkem768"
 
 
 @dataclass(frozen=True)

@@ -125,8 +125,9 @@ class SetupSession:
     def _on_setup(self, data: bytes) -> bytes:
         request = SetupReq.decode(data, self.roster)
         self._check_request(request)
-        self._record.check_setup(request.run_id, request.setup, request.base_t)
-        self._commit(setup_entry(request.run_id, request.setup))
+        now = self._clock()
+        self._record.check_setup(request.run_id, request.setup, request.base_t, now)
+        self._commit(setup_entry(request.run_id, request.setup, now))
         return self._begin(request).key_ad(self._identity).encode()
 
     def _check_request(self, request: SetupReq) -> None:

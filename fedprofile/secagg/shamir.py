@@ -1,44 +1,41 @@
-"""Shamir's secret sharing over GF(2^521 - 1): any ``threshold`` shares give the secret, fewer say nothing of it.
+"""Secret sharing over GF(2^256 + 297): any ``threshold`` shares give the secret, fewer say nothing of it.
 
-Shamir, How to share a secret, CACM 1979. What is shared is the secret and its SHA-256, 64 bytes: whoever changes
-a share moves the result by an amount of its choice, but not to a value that carries its own hash.
+Shamir, How to share a secret, CACM 1979. All but one of the values that fix a polynomial may be drawn anywhere: here
+``threshold`` - 1 shares come from keys that their holders have already, so only the others are sent (pseudo-random
+secret sharing; Cramer, Damgård and Ishai, TCC 2005). A false share is found by a check that the owner gave.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 
 from fedprofile.secagg.codes import local, remote
-from fedprofile.secagg.encoding import Rand, draw
 from fedprofile.secagg.wire import Buffer
 
-PRIME = (1 << 521) - 1
-SIZE = 66
+PRIME = (1 << 256) + 297
+SIZE = 33
 SECRET = 32
 
 
-def share(secret: bytes, threshold: int, points: tuple[int, ...], rand: Rand) -> dict[int, bytes]:
-    """Point -> share (66 bytes) on a polynomial of degree ``threshold`` - 1; its constant is the secret and its hash.
+def share(secret: bytes, given: Mapping[int, Buffer], points: tuple[int, ...]) -> dict[int, bytes]:
+    """Point -> share (33 bytes) on the polynomial of degree ``len(given)`` through the secret at 0 and ``given``.
 
-    secret: 32 bytes. points: distinct, not zero. ``rand`` is asked once for ``threshold`` - 1 coefficients
-    of 66 bytes (taken modulo 2^521, a bias of 2^-521).
+    secret: 32 bytes. given: point -> share, uniform to whoever does not hold it. Points are distinct and not zero.
     """
-    if not 1 <= threshold <= len(points) or len(set(points)) != len(points) or min(points) < 1:
-        raise local("threshold_refused", f"{threshold} of {len(points)} shares")
+    everywhere = (0, *given, *points)
+    if len(set(everywhere)) != len(everywhere) or min(everywhere) < 0:
+        raise local("threshold_refused", f"{len(given)} given and {len(points)} other shares")
     if len(secret) != SECRET:
         raise local("wrong_length", "a shared secret has 32 bytes")
-    drawn = draw(rand, SIZE * (threshold - 1)) if threshold > 1 else b""
-    coefficients = [_integer(drawn[at : at + SIZE]) & PRIME for at in range(0, len(drawn), SIZE)]
-    coefficients.append(_integer(_hashed(secret)))
-    return {x: _evaluate(coefficients, x).to_bytes(SIZE, "big") for x in points}
+    values = [_integer(secret), *map(_integer, given.values())]
+    return {x: _at(x, (0, *given), values).to_bytes(SIZE, "big") for x in points}
 
 
 def combine(shares: Mapping[int, Buffer], threshold: int) -> bytes:
-    """The secret from ``threshold`` of the shares, those of the least points.
+    """The 32 bytes from ``threshold`` of the shares, those of the least points; what they should be is not known here.
 
-    Raises RemoteProtocolError: missing_member for too few shares, bad_share where they do not fit together.
+    Raises RemoteProtocolError: missing_member for too few shares, bad_share for what can be no share or no secret.
     """
     if len(shares) < threshold:
         raise remote("missing_member", f"{len(shares)} shares of {threshold}")
@@ -46,35 +43,28 @@ def combine(shares: Mapping[int, Buffer], threshold: int) -> bytes:
     values = [_integer(shares[x]) for x in points]
     if any(v >= PRIME or len(shares[x]) != SIZE for x, v in zip(points, values, strict=True)):
         raise remote("bad_share")
-    constant = sum(w * v for w, v in zip(_weights(points), values, strict=True)) % PRIME
-    opened = constant.to_bytes(SIZE, "big")[-2 * SECRET :]
-    if constant >> (16 * SECRET) or opened != _hashed(opened[:SECRET]):
+    secret = _at(0, points, values)
+    if secret >> (8 * SECRET):
         raise remote("bad_share")
-    return opened[:SECRET]
+    return secret.to_bytes(SECRET, "big")
 
 
-def _hashed(secret: bytes) -> bytes:
-    return secret + hashlib.sha256(secret).digest()
+def _at(x: int, points: tuple[int, ...], values: list[int]) -> int:
+    """The polynomial through (points, values), evaluated at ``x``."""
+    return sum(w * v for w, v in zip(_weights(x, points), values, strict=True)) % PRIME
 
 
-@lru_cache(maxsize=1024)
-def _weights(points: tuple[int, ...]) -> tuple[int, ...]:
-    """Lagrange's coefficients at zero."""
+@lru_cache(maxsize=4096)
+def _weights(x: int, points: tuple[int, ...]) -> tuple[int, ...]:
+    """Lagrange's coefficients at ``x``."""
     weights = []
-    for x in points:
+    for own in points:
         above = below = 1
         for other in points:
-            if other != x:
-                above, below = above * other % PRIME, below * (other - x) % PRIME
+            if other != own:
+                above, below = above * (x - other) % PRIME, below * (own - other) % PRIME
         weights.append(above * pow(below, -1, PRIME) % PRIME)
     return tuple(weights)
-
-
-def _evaluate(coefficients: list[int], x: int) -> int:
-    value = 0
-    for c in coefficients:
-        value = (value * x + c) % PRIME
-    return value
 
 
 def _integer(data: Buffer) -> int:

@@ -57,7 +57,8 @@ SETUP_AT_COORDINATOR: Table[State] = {
     (State.READY, "Round"): State.READY,
 }
 
-# a Round of the t in hand is a Retry; what a node has agreed to or revealed is final for its t
+# a Round of the t in hand is a Retry; what a node has agreed to or revealed is final for its t, and asked again
+# for the same set it gives the same bytes
 STRICT_AT_NODE: Table[Sum] = {
     (Sum.NONE, "Round"): Sum.ASKED,
     (Sum.ASKED, "Round"): Sum.ASKED,
@@ -80,8 +81,10 @@ RESILIENT_AT_NODE: Table[Sum] = {
     (Sum.SENT, "Retry"): Sum.ASKED,
     (Sum.ASKED, "Upload"): Sum.SENT,
     (Sum.SENT, "Survivors"): Sum.AGREED,
+    (Sum.AGREED, "Survivors"): Sum.AGREED,
     (Sum.SENT, "Open"): Sum.REVEALED,
     (Sum.AGREED, "Open"): Sum.REVEALED,
+    (Sum.REVEALED, "Open"): Sum.REVEALED,
 }
 
 STRICT_AT_COORDINATOR: Table[Sum] = {

@@ -47,6 +47,7 @@ TAGS = {
     "Agree": 13,
     "Open": 14,
     "Reveal": 15,
+    "Suspended": 16,
 }
 _TYPES = {tag: name for name, tag in TAGS.items()}
 

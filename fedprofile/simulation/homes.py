@@ -50,6 +50,7 @@ def make_homes(
     consent: str,
     profile: str = "strict",
     align: str = "psi",
+    kem: str = "x25519",
 ) -> dict[str, NodeHome]:
     """One home a node under ``root``; real keys and journals lie under the folder ``secrets`` and outlive the run."""
     homes = {}
@@ -63,6 +64,7 @@ def make_homes(
             categorical=tuple(sorted(node.table.categorical)),
             profile=profile,
             align=align,
+            kem=kem,
             keys="" if is_simulated(secrets) else str(Path(secrets).resolve() / node.id),
         )
         home = NodeHome.create(root / node.id, config, node_secret(federation, secrets, node.id))

@@ -23,7 +23,7 @@ from fedprofile.data.federation import Federation
 from fedprofile.data.sources import open_source
 from fedprofile.errors import FedprofileError, UsageError
 from fedprofile.node.home import NodeHome
-from fedprofile.secagg.setup_messages import PROFILES
+from fedprofile.secagg.setup_messages import KEMS, PROFILES
 from fedprofile.simulation.homes import (
     give_alignment,
     give_labels,
@@ -146,7 +146,8 @@ class _Training:
         if not self.resumed:
             self.held.enter_context(hold(self.run_dir))
         (self.run_dir / _DATA).write_text(json.dumps({"digest": self.federation.digest.hex()}))
-        modes = (secrets, self.config.federation.consent, self.config.secure.profile, self.config.align.mode)
+        secure = self.config.secure
+        modes = (secrets, self.config.federation.consent, secure.profile, self.config.align.mode, secure.kem)
         self.homes = make_homes(self.run_dir / "nodes", self.federation, self.nodes, *modes)
         give_labels(self.homes[self.federation.label_owner], self.federation, self.config.data.fold)
         if self.config.align.mode == "simulated":
@@ -155,8 +156,9 @@ class _Training:
         pin(self.homes, self.roster, policy)
         run_id = None if is_simulated(secrets) else os.urandom(32)
         self.plan = make_plan(self.config, facts, self.roster, policy, run_id)
-        profile = next(p for p in PROFILES if p == self.config.secure.profile)
-        write_job(self.job_dir, Job(self.plan, self.roster, policy, profile))
+        profile = next(p for p in PROFILES if p == secure.profile)
+        kem = next(k for k in KEMS if k == secure.kem)
+        write_job(self.job_dir, Job(self.plan, self.roster, policy, profile, kem))
 
     def _refuse_other_data(self) -> None:
         """The nodes hold the tables that the run began with; baselines of others would be compared with their model."""

@@ -12,13 +12,20 @@ from fedprofile.data.federation import Federation
 from fedprofile.errors import ConfigError
 from fedprofile.label_owner.party import TRAIN_BELOW
 from fedprofile.simulation.nodes import Alignment, SimulatedNode
+from fedprofile.types import Table
 
 
 def facts_of(config: Config, federation: Federation, nodes: list[SimulatedNode]) -> FederationFacts:
     """What a coordinator would know from the nodes' requests."""
     train = int((split_bucket(federation.labels.ids, config.data.fold) < TRAIN_BELOW).sum())
-    facts = tuple(NodeFacts(n.id, n.role, n.table.schema) for n in nodes)
+    levels = {role: _levels([n.table for n in nodes if n.role == role]) for role in {n.role for n in nodes}}
+    facts = tuple(NodeFacts(n.id, n.role, n.table.schema, levels[n.role]) for n in nodes)
     return FederationFacts(federation.label_owner, federation.tasks, facts, train > MANY_ROWS)
+
+
+def _levels(tables: list[Table]) -> dict[str, int]:
+    """Distinct values of each categorical column, over all members of a role."""
+    return {c: len(set().union(*(t.columns[c] for t in tables))) for c in tables[0].schema.categorical}
 
 
 def check_federation(config: Config, federation: Federation, nodes: list[SimulatedNode], alignment: Alignment) -> None:

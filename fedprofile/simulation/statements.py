@@ -15,6 +15,7 @@ from fedprofile.data.federation import Federation
 from fedprofile.label_owner.evaluate import Fusion
 from fedprofile.mlflow_io.store import without_password
 from fedprofile.report.schema import SCHEMA_VERSION
+from fedprofile.secagg.setup_messages import is_hybrid
 from fedprofile.simulation.homes import is_simulated
 from fedprofile.simulation.nodes import SimulatedNode
 from fedprofile.simulation.provenance import git_commit
@@ -150,6 +151,7 @@ def statements(config: Config, plan: RunPlan) -> list[str]:
         )
     if config.privacy.mechanism == "none":
         said.append("privacy=none: the sums themselves carry no noise.")
+    said.append(_agreed(config.secure.kem))
     said.append(_verified(config, plan))
     if plan.label_eps is None:
         said.append("privacy.label_eps=null: partners were given true labels.")
@@ -159,6 +161,15 @@ def statements(config: Config, plan: RunPlan) -> list[str]:
             "owner could read one partner's scores."
         )
     return said
+
+
+def _agreed(kem: str) -> str:
+    if is_hybrid(kem):
+        return (
+            "secure.kem=x25519_mlkem768: masks of recorded uploads stay on if X25519 or ML-KEM-768 falls, not both. "
+            "Label releases and alignment letters are sealed with X25519 alone."
+        )
+    return "secure.kem=x25519: whoever records the traffic and one day breaks X25519 can take the masks off."
 
 
 def _verified(config: Config, plan: RunPlan) -> str:

@@ -66,6 +66,8 @@ def test_a_range_takes_its_closed_ends_and_refuses_beyond(key):
             "secure.verify",
             "self masks",
         ),
+        ({"secure__kem": "mlkem768"}, "secure.kem", "'x25519_mlkem768'"),
+        ({"secure__kem": "x25519_mlkem768", "federation__backend": "ray"}, "secure.kem", "federation=inprocess"),
         ({"model__encoder": "mpl"}, "model.encoder", "'mlp'"),
         ({"model__head": "softmax"}, "model.head", "continuation_ratio"),
         ({"align__mode": "pis"}, "align.mode", "'psi'"),
@@ -98,6 +100,7 @@ def test_what_is_allowed(tmp_path):
     validate(changed(fusion__min_views=1, secure__min_hidden=1))
     validate(changed(secure__profile="resilient", secure__accept_differencing=True))
     validate(changed(federation__secrets="simulated:2"))
+    validate(changed(secure__kem="x25519_mlkem768"))
     validate(changed(federation__secrets=str(tmp_path)))
     validate(changed(privacy__label_eps=None, learning__rounds=1, learning__lr=1))
     validate(changed(data__source="folder", data__root="anywhere"))

@@ -9,7 +9,8 @@ FULL = Checkpoint(
     encoders={"tax": {"encoder.z/w": np.ones((1, 2), np.float32), "encoder.a": np.zeros(2, np.float32)}},
     counts={"tax": {"z/income": np.arange(3.0), "a": np.ones(3)}},
     summaries=[{"t": 1.0, "loss.tier": 0.1 + 0.2}], openings=[{"kind": "update", "members": 3, "count": 2}],
-    uploads={"update": (b"fps1a", b"fps1b"), "role/tax": (b"\0\1",)},
+    uploads={"update": (b"fps1a", b"fps1b"), "role/tax": (b"\0\1",)}, lost=2,
+    suspended=tuple(bytes([i]) * (i + 1) for i in range(11)),
 )  # fmt: skip
 
 

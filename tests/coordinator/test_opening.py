@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 
 from fedprofile.errors import NodeFailed, PolicyRefusal
 from fedprofile.messages import Envelope
+from fedprofile.secagg.messages import Agree, ResilientUpload, Reveal, Round, message_type
 
 PARTIES = ("bank", "ecommerce", "tax")
 
@@ -102,18 +104,123 @@ def test_too_few_stop_the_run_which_then_goes_on(resilient):
     assert [s["nodes"] for s in resilient.drive().summaries] == [9, 9]
 
 
-def test_a_round_that_was_agreed_but_not_opened_is_lost_and_the_run_goes_on(resilient):
-    """The coordinator dies after the agreements of round 1: its nodes will not sign another set for it."""
-    exchange = resilient.exchange()
-    requests = next(exchange)
-    everyone = len(resilient.job.roster.parties)
-    while Envelope.decode(next(iter(requests.values()))).type != "open" or len(requests) < everyone:
-        requests = exchange.send({p: resilient.node(p).handle(r) for p, r in requests.items()})
-    for party, request in requests.items():
-        resilient.node(party).handle(request)  # they reveal, and nobody hears
-    assert [(s["t"], s["nodes"]) for s in resilient.drive().summaries] == [(2, 9)]
-
-
 def test_scores_need_every_partner(resilient):
     with pytest.raises(NodeFailed, match="no_answer"):
         silent(resilient, ("round", 6, "tax-1"))
+
+
+# who is away when: one member of four in round 1, another when the gains are summed
+AWAY = {("update", 1): "tax-1", ("stats", 2): "bank"}
+
+
+class Killed:
+    """Four nodes, one round. The coordinator of the undisturbed run is copied at every question that it asks."""
+
+    def __init__(self, world):
+        self.world, self.at, self.heard = world, [], {}
+        exchange = world.exchange()
+        try:
+            requests = next(exchange)
+            while True:
+                copy = world.root.parent / f"{len(self.at)}"
+                shutil.copytree(world.root, copy)
+                self.at.append((copy, requests))
+                requests = exchange.send(self.answers(world, requests))
+        except StopIteration as done:
+            self.outcome = done.value
+
+    def answers(self, world, requests):
+        answers = {p: world.node(p).handle(r) for p, r in requests.items() if not self.away(p, r)}
+        for party, answer in answers.items():
+            for part in Envelope.decode(answer).parts:
+                self.hear(party, part)
+        return answers
+
+    def away(self, party, request):
+        part = next(iter(Envelope.decode(request).parts), b"")
+        if Envelope.decode(request).type != "round":
+            return False
+        id = Round.decode(part, self.world.job.roster).id
+        return AWAY.get((id.kind, id.t)) == party
+
+    def hear(self, party, part):
+        """No pad twice, one agreement and one reveal for each sum, whatever process asked."""
+        kind = message_type(part) if part.startswith(b"fps1") else ""
+        if kind in ("Agree", "Reveal", "ResilientUpload"):
+            message = {"Agree": Agree, "Reveal": Reveal, "ResilientUpload": ResilientUpload}[kind].decode(
+                part, self.world.job.roster
+            )
+            what = message.upload.h if kind == "ResilientUpload" else replace(message.id, attempt=0)
+            assert self.heard.setdefault((party, kind, what), part) == part, "released twice"
+
+    def resumed(self, k, reached, lose=()):
+        """The question ``k`` reaches the nodes ``reached``, whose answers are lost with the coordinator."""
+        root, requests = self.at[k]
+        shutil.copytree(root, self.world.root.parent / "resumed")
+        world = replace(self.world, root=self.world.root.parent / "resumed", nodes={})
+        heard, self.heard = self.heard, {}
+        try:
+            self.answers(world, {p: requests[p] for p in reached(sorted(requests))})
+            for party in lose:
+                world.home(party).remove("transcript.bin")
+                world.nodes.pop(party, None)
+            exchange = world.exchange()
+            try:
+                requests = next(exchange)
+                while True:
+                    requests = exchange.send(self.answers(world, requests))
+            except StopIteration as done:
+                sums = world.home("bank").read_arrays("score_sum.safetensors")["sums"]
+                return done.value, sums
+        finally:
+            shutil.rmtree(world.root)
+            self.heard = heard
+
+
+@pytest.fixture(scope="module")
+def killed(build_world, tmp_path_factory, tiny_config):
+    config = tiny_config(rounds=1, steps=1)
+    config.data.members, config.privacy.min_release = 3, 10
+    config.secure.profile, config.secure.accept_differencing = "resilient", True
+    config.secure.min_hidden = config.fusion.min_views = 1  # members of one role share no customer
+    return Killed(build_world(tmp_path_factory.mktemp("killed") / "world", config, ("bank", "tax")))
+
+
+def questions(killed):
+    return [Envelope.decode(next(iter(requests.values()))).type for _, requests in killed.at]
+
+
+HALF = (lambda parties: parties[::2], lambda parties: parties)
+
+
+def test_a_coordinator_that_dies_at_any_question_goes_on_to_the_same_model(killed):
+    """Its question reached some nodes or all of them, and every answer is lost."""
+    asked = questions(killed)
+    assert [a for a in asked if a in ("round", "survivors", "open", "score-sum")] == [
+        "round", "open", "round", "survivors", "open", "round", "survivors", "open", "round", "score-sum",
+    ]  # fmt: skip
+    before = killed.world.home("bank").read_arrays("score_sum.safetensors")["sums"]
+    # what comes before the first sum is the same in both profiles: test_rounds.py; here in the nightly target
+    first = 0 if os.environ.get("FEDPROFILE_SCHEDULES") == "nightly" else asked.index("round")
+    for k, question in list(enumerate(asked))[first:]:
+        for reached in HALF if question in ("survivors", "open") else HALF[1:]:
+            outcome, sums = killed.resumed(k, reached)
+            assert outcome.summaries == killed.outcome.summaries, (k, question)
+            assert all((outcome.shared[n] == w).all() for n, w in killed.outcome.shared.items())
+            assert all((outcome.encoders["tax"][n] == w).all() for n, w in killed.outcome.encoders["tax"].items())
+            assert (sums == before).all()
+            openings = [sorted(o.items()) for o in outcome.openings]
+            assert openings == [sorted(o.items()) for o in killed.outcome.openings], "an opening is booked once"
+
+
+def test_what_nodes_agreed_to_is_lost_with_their_keys(killed):
+    """Coordinator and nodes die at once: nobody signs another set. A round is done without; counts and gains end the run."""
+    survivors = [k for k, question in enumerate(questions(killed)) if question == "survivors"]
+    everyone = tuple(p.id for p in killed.world.job.roster.parties)
+    outcome, _ = killed.resumed(survivors[0], HALF[1], lose=everyone)
+    assert [s["t"] for s in outcome.summaries] == []
+    with pytest.raises(NodeFailed, match="agreed_before"):
+        killed.resumed(survivors[1], HALF[1], lose=everyone)
+    # what nobody agreed to is asked for again
+    outcome, _ = killed.resumed(survivors[1], lambda _: (), lose=everyone)
+    assert [s["t"] for s in outcome.summaries] == [1]

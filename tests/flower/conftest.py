@@ -46,7 +46,7 @@ def small_federation(root: Path, *settings: str, shops: int = 3, singles: tuple[
     nodes = [*several, *(SimulatedNode(name, name, federation.tables[name]) for name in singles)]
     alignment = align(nodes, federation.digest, views_needed(config))
     check_federation(config, federation, nodes, alignment)
-    modes = ("simulated", "simulated", config.secure.profile, config.align.mode)
+    modes = ("simulated", "simulated", config.secure.profile, config.align.mode, config.secure.kem)
     homes = make_homes(root / "nodes", federation, nodes, *modes)
     give_labels(homes["bank"], federation, config.data.fold)
     if config.align.mode == "simulated":
@@ -54,7 +54,7 @@ def small_federation(root: Path, *settings: str, shops: int = 3, singles: tuple[
     roster, policy = make_roster(homes, "bank"), make_policy(config, facts_of(config, federation, nodes))
     pin(homes, roster, policy)
     plan = make_plan(config, facts_of(config, federation, nodes), roster, policy, None)
-    job = Job(plan, roster, policy, config.secure.profile)
+    job = Job(plan, roster, policy, config.secure.profile, config.secure.kem)
     write_job(root / "job", job)
     return Federated(job, root / "job", {party: home.path for party, home in homes.items()})
 

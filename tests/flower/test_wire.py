@@ -78,9 +78,9 @@ class TestWhatIsSent:
         with pytest.raises(AssertionError, match="crossed"):
             audit(captured, federated.job, federated.homes)
 
-    @pytest.mark.parametrize("mode", ["plain", "simulated"])
-    def test_is_accounted_for_however_customers_are_aligned(self, small, tmp_path, mode):
-        federated = small(tmp_path, f"align={mode}")
+    @pytest.mark.parametrize("mode", ["align=plain", "align=simulated", "secure.kem=x25519_mlkem768"])
+    def test_is_accounted_for_however_keys_and_ids_meet(self, small, tmp_path, mode):
+        federated = small(tmp_path, mode)
         captured = listen(federated)
         assert (federated.folder / "outcome.json").exists()
         audit(captured, federated.job, federated.homes)

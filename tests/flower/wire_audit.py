@@ -40,8 +40,17 @@ from fedprofile.node.spine import read_spine
 from fedprofile.privacy.sealing import SEAL_OVERHEAD
 from fedprofile.secagg.identity import verify
 from fedprofile.secagg.keys import commitment
-from fedprofile.secagg.messages import EXACT_SIZE, KeyAd, KeyBundle, KeyOpen, Upload, expected_upload_size
+from fedprofile.secagg.messages import (
+    KeyAd,
+    KeyBundle,
+    KeyOpen,
+    Upload,
+    expected_key_ad_size,
+    expected_key_open_size,
+    expected_upload_size,
+)
 from fedprofile.secagg.server import ServerSession
+from fedprofile.secagg.setup_messages import is_hybrid
 from fedprofile.secagg.wire import SIGNATURE, ZERO_HASH, wire_order
 from fedprofile.types import Layout, RoundId
 
@@ -175,9 +184,14 @@ def _check(party: str, envelope: Envelope, step: Step, job: Job, homes: Mapping[
     if envelope.type == "approval":
         assert len(envelope.parts[0]) == SIGNATURE, "an approval is one signature"
         verify(key, "approval", job.plan.hash, envelope.parts[0])
+    hybrid, order = is_hybrid(job.kem), wire_order(tuple(homes))
+    sizes = {
+        KeyAd.TYPE: expected_key_ad_size(hybrid),
+        KeyOpen.TYPE: expected_key_open_size(len(order) - 1 - order.index(party) if hybrid else None),
+    }
     for kind, message, into in (("key-ad", KeyAd, seen.ads), ("key-open", KeyOpen, seen.opens)):
         if envelope.type == kind:
-            assert len(envelope.parts[0]) == EXACT_SIZE[message.TYPE], f"{kind} of another size"
+            assert len(envelope.parts[0]) == sizes[message.TYPE], f"{kind} of another size"
             into[party] = decoded = message.decode(envelope.parts[0], job.roster)
             assert (decoded.party, decoded.run_id) == (party, job.plan.run_id), f"{kind} of another party or run"
             decoded.verify(job.roster)
@@ -237,13 +251,23 @@ def _check_upload(
 def _check_handshake(job: Job, seen: Seen) -> None:
     """Hashes are of what they should be of, and nonces open commitments: no room for anything else."""
     everyone = tuple(p.id for p in job.roster.parties)
-    session = ServerSession(job.plan.run_id, job.roster, job.policy, everyone, job.profile, schema_hash=job.plan.hash)
+    session = ServerSession(
+        job.plan.run_id,
+        job.roster,
+        job.policy,
+        everyone,
+        job.profile,
+        schema_hash=job.plan.hash,
+        hybrid=is_hybrid(job.kem),
+    )
     request = session.setup_request(0 if job.plan.schemas else 1)
     assert {ad.setup_hash for ad in seen.ads.values()} <= {hashlib.sha256(request).digest()}, "another set-up"
     bundle = KeyBundle(tuple(seen.ads[p] for p in wire_order(tuple(seen.ads))))
     for party, opened in seen.opens.items():
         assert opened.bundle_hash == hashlib.sha256(bundle.encode()).digest(), "another key bundle"
         assert commitment(opened.nonce) == seen.ads[party].commit, "the nonce does not open the commitment"
+        signed = tuple(hashlib.sha256(c).digest() for _, c in opened.ciphertexts)
+        assert signed == (opened.kem_hashes or ()), "a ciphertext that the node did not sign"
     keys = [k for ad in seen.ads.values() for k in (ad.pk_mask, ad.pk_enc, ad.commit)]
     assert len(set(keys)) == len(keys), "a key or commitment twice"
     assert math.prod(map(len, keys)) == 32 ** len(keys), "a key of another size"

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from fedprofile.models.columns import BUCKETS
 from fedprofile.models.features import fit_features
-from fedprofile.models.grid import bucket_bounds, features_from_counts, grid_counts, numeric_buckets
+from fedprofile.models.grid import bucket_bounds, features_from_counts, grid_counts, numeric_buckets, widest
 from fedprofile.types import Table
 
 
@@ -96,3 +96,14 @@ def test_counts_of_another_shape_are_refused() -> None:
     t = table(30)
     with pytest.raises(ValueError, match="income"):
         features_from_counts(t.schema, {"income": np.zeros(8)})
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3000))
+@settings(max_examples=25, deadline=None)
+def test_no_features_are_wider_than_said(seed, rows) -> None:
+    rng = np.random.default_rng(seed)
+    words = np.array([f"v{i}" for i in rng.zipf(1.3, rows) % 2000], object)
+    numbers = {f"x{i}": rng.normal(0, 10.0**i, rows).round(i) for i in range(3)}
+    table = Table(np.arange(rows).astype(str), {**numbers, "c": words}, frozenset({"c"}))
+    made = features_from_counts(table.schema, grid_counts(table, np.arange(rows)))
+    assert made.width <= widest(table.schema, {"c": len(set(words))})

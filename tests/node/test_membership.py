@@ -23,7 +23,7 @@ def identity(party: str) -> Identity:
 
 def roster(*parties: str, before=None):
     held = {
-        p: Request(p, p, p, identity(p).sign_pk, p, Schema((), ()), "1", (Task("t", "binary", 2),) * (p == "bank"))
+        p: Request(p, p, p, identity(p).sign_pk, p, Schema((), ()), {}, "1", (Task("t", "binary", 2),) * (p == "bank"))
         for p in parties
     }
     return next_roster(before, held)

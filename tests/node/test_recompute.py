@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from fedprofile.messages import Envelope
+from fedprofile.models.layout import parameters
 from fedprofile.node import recompute
 from fedprofile.secagg.messages import Round, Upload
 from fedprofile.secagg.wire import claims
@@ -276,3 +277,23 @@ def test_what_nodes_work_out_is_what_the_coordinator_keeps(tiny_config, build_wo
         expected = {k: w for k, w in kept.items() if w}
         assert (basis.t, basis.models.keys()) == (3, expected.keys())
         assert all(recompute._same(basis.models[k], w) for k, w in expected.items())
+
+
+def test_an_encoder_that_is_too_large_to_recompute_is_refused_with_the_bins(roles, monkeypatch):
+    """Its size is known with the bins only; trunk and heads alone were within the bound."""
+    plan = roles.job.plan
+    trunk = parameters(plan.tasks, plan.learning)
+    party, request = next((p, r) for p, r in roles.drive(until="bins").items())
+    with monkeypatch.context() as patch:
+        patch.setattr(recompute, "RECOMPUTED_PARAMETERS", trunk)
+        refused = refused_untouched(roles, party, monkeypatch, *parts_of(request), type_="bins")
+    assert refused == "too_large_to_recompute"
+    assert roles.home(party).read("bins") is None
+    assert roles.ask(party, "bins", {}, *parts_of(request)).type == "bins-stored"
+
+
+def test_uploads_without_weight_change_nothing(second, monkeypatch):
+    """Every node's part of the count is one; here the sum that the coordinator relays is taken for another."""
+    world, requests = second
+    monkeypatch.setattr(recompute, "recompute", lambda *_: {"meta": np.zeros(5)})
+    assert refused_untouched(world, "tax", monkeypatch, *parts_of(requests["tax"])) == "zero_weight"

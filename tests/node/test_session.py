@@ -1,11 +1,11 @@
 import pytest
 
 from fedprofile.errors import RemoteProtocolError
+from fedprofile.messages import Envelope
+from fedprofile.secagg.messages import Complaint
 
 
 def upload_code(world, party, request):
-    from fedprofile.messages import Envelope
-
     reply = Envelope.decode(world.restart(party).handle(request))
     return reply.body.get("code", reply.type)
 
@@ -56,3 +56,36 @@ def test_another_process_of_the_node_may_answer_each_message(world):
     """On Ray any actor may serve a node, also between two messages of a set-up."""
     outcome = world.drive(via=lambda party, request: world.restart(party).handle(request))
     assert len(outcome.summaries) == 2
+
+
+@pytest.fixture(scope="module")
+def hybrid(build_world, tiny_config, tmp_path_factory):
+    config = tiny_config()
+    config.secure.kem = "x25519_mlkem768"
+    return build_world(tmp_path_factory.mktemp("hybrid") / "world", config, ("bank", "ecommerce", "tax"))
+
+
+def test_a_hybrid_run_gives_the_same_model_bit_for_bit(hybrid, finished):
+    world, outcome = finished
+    assert hybrid.job.plan == world.job.plan
+    again = hybrid.drive()
+    assert all((again.shared[n] == w).all() for n, w in outcome.shared.items())
+    sums = [w.home("bank").read_arrays("score_sum.safetensors")["sums"] for w in (hybrid, world)]
+    assert (sums[0] == sums[1]).all()
+    bundles = [w.wire.down["open-bundle"]["bytes"] for w in (again, outcome)]
+    assert bundles[0] - bundles[1] > 3 * 1088, "each node gets the ciphertexts of the earlier ones"
+
+
+def test_hybrid_keys_die_with_the_process_even_where_secrets_are_simulated(hybrid):
+    requests = hybrid.drive(until="round")
+    assert upload_code(hybrid, "tax", requests["tax"]) == "need_setup"
+
+
+@pytest.mark.parametrize("own", ["x25519", "x25519_mlkem768"])
+def test_the_node_decides_what_keys_rest_on(world, hybrid, own):
+    mine, theirs = (hybrid, world) if own == "x25519_mlkem768" else (world, hybrid)
+    assert mine.ask("tax", "plan", mine.plan_body()).type == "approval"
+    request = theirs.drive(until="setup")["tax"]
+    refused = Envelope.decode(mine.node("tax").handle(request))
+    assert refused.body["code"] == "kem_mismatch"
+    Complaint.decode(refused.parts[0], mine.job.roster).verify(mine.job.roster)

@@ -152,8 +152,9 @@ def test_retry_after_a_restart_needs_a_set_up_and_the_same_integers(federate, la
 
 def test_no_pad_is_used_twice(federate, layout):
     """Equal integers in every kind, scope, t, attempt and set-up never give equal bytes twice."""
-    fed = federate(5)
-    values, seen = fed.integers(layout), []
+    fed, seen = federate(5), []
+    layout = Layout(tuple(s for s in layout.segments if s.ring != 64))  # which a role may not carry
+    values = fed.integers(layout)
     for base_t in (0, 3):
         fed.set_up(base_t)
         for t in (base_t, base_t + 1):

@@ -141,6 +141,7 @@ class Opening:
             p: ResilientUpload.decode(self.fed.upload(p, case.data, q), self.fed.roster) for p, q in case.values.items()
         }
         self.h = self.uploads["tax1"].upload.h
+        self.sealing = tuple(p for p in self.everyone if "tax1" in dict(self.uploads[p].shares))
 
     def survivors(self, alive: tuple[str, ...]):
         return self.case.node.handle(Survivors(self.case.round.id, self.h, alive).encode())
@@ -149,15 +150,15 @@ class Opening:
         """Asked of the node under attack; ``flip`` changes a bit of the first owner's sealed shares."""
         id = self.case.round.id
         signed = tuple((p, Agree(id, p, self.h, alive).signed(self.fed.ids[p]).signature) for p in alive)
-        shares = [(p, dict(self.uploads[p].shares)["tax1"]) for p in owners]
-        shares[0] = owners[0], bytes((shares[0][1][0] ^ flip,)) + shares[0][1][1:]
+        shares = [(p, dict(self.uploads[p].shares)["tax1"]) for p in owners if p in self.sealing]
+        shares[0] = shares[0][0], bytes((shares[0][1][0] ^ flip,)) + shares[0][1][1:]
         return self.case.node.handle(Open(id, self.h, alive, signed, tuple(shares)).encode())
 
 
 def active_and_dead(case: Case):
     """A peer that the node agreed to do without: its shares are asked for all the same, then it is named alive."""
     opening = Opening(case)
-    alive = tuple(p for p in opening.everyone if p != "tax3")
+    alive = tuple(p for p in opening.everyone if p != opening.sealing[0])
     opening.survivors(alive)
     with pytest.raises(ProtocolError, match="bad_share"):
         opening.open(alive, opening.everyone)

@@ -10,10 +10,11 @@ from fedprofile.errors import ProtocolError, RemoteProtocolError
 from fedprofile.secagg import messages
 from fedprofile.secagg.codes import CODES, remote
 from fedprofile.secagg.messages import (
-    EXACT_SIZE,
     FROM_NODE,
     MAX_SIZE,
     KeyAd,
+    expected_key_ad_size,
+    expected_key_open_size,
     expected_masked_sum_size,
     expected_upload_size,
     message_type,
@@ -80,7 +81,12 @@ def test_all_types_are_seen_within_their_sizes(recorded, layout):
     assert set(recorded) == set(MAX_SIZE) - RESILIENT
     assert set(MAX_SIZE) > FROM_NODE
     assert all(len(data) <= MAX_SIZE[kind] for kind, data in recorded.items())
-    exact = EXACT_SIZE | {"Upload": expected_upload_size(layout), "MaskedSum": expected_masked_sum_size(SCORE)}
+    exact = {
+        "KeyAd": expected_key_ad_size(),
+        "KeyOpen": expected_key_open_size(),
+        "Upload": expected_upload_size(layout),
+        "MaskedSum": expected_masked_sum_size(SCORE),
+    }
     assert all(len(recorded[kind]) == size for kind, size in exact.items())
 
 

@@ -13,7 +13,7 @@ from fedprofile.secagg.graph import graph_of
 from fedprofile.secagg.identity import Identity, sign_roster
 from fedprofile.secagg.messages import Round, SetupReq
 from fedprofile.secagg.policy import check_survivors, hidden, stricter, tolerance
-from fedprofile.secagg.record import Record
+from fedprofile.secagg.record import DAY_SECONDS, Record
 from fedprofile.secagg.server import ServerSession
 from fedprofile.secagg.transitions import STRICT_AT_NODE
 from fedprofile.secagg.wire import wire_order
@@ -46,6 +46,8 @@ CLIP = Layout((Segment("w", (4,), 16, 1.5, 2**-10),))
 OVER = Layout((Segment("w", (4,), 16, 1.0, 2**-14),))
 FINE = Layout((Segment("w", (4,), 16, 8.0, 1 / 64),))
 TWICE = Layout((CLIP.segments[0], CLIP.segments[0]))
+FACTS = Layout((Segment("w", (257,), 64, 2.0**20, 2**-10),))
+FACT = Layout((Segment("meta", (1,), 64, 1.0, 1.0),))
 
 ROUNDS = {
     "cohort of one": ({"cohort": ("tax1",)}, "too_few_hidden"),
@@ -53,6 +55,11 @@ ROUNDS = {
     "without this node": ({"cohort": ("bank", "tax2", "tax3")}, "cohort_refused"),
     "wider ring": ({"layout": WIDE}, "ring_refused"),
     "wider clip": ({"layout": CLIP}, "clip_refused"),
+    "tensors in Z_2^64": ({"layout": FACTS}, "clip_refused"),
+    "Z_2^64 in a role": (
+        {"kind": "role", "scope": "tax", "cohort": ("tax1", "tax2", "tax3"), "layout": FACT},
+        "clip_refused",
+    ),
     "finer score": ({"kind": "score", "opener": "bank", "layout": FINE}, "clip_refused"),
     "overflow": ({"layout": OVER}, "layout_overflow"),
     "name twice": ({"layout": TWICE}, "bad_layout"),
@@ -232,6 +239,23 @@ def test_set_up_number_is_used_once(federate):
         node.handle(_request(fed, setup=setup))
     with pytest.raises(PolicyRefusal, match="too_many_setups"):
         node.handle(_request(fed, setup=11))
+
+
+def test_ten_set_ups_a_run_and_day(federate):
+    """Of the UTC day; a clock that was set back wins nothing, nor does a journal that knows no time yet."""
+    fed, now = federate(3), [10.5 * DAY_SECONDS]
+    node = fed.nodes["tax1"] = fed.session("tax1", clock=lambda: now[0])
+    for setup in range(1, 11):
+        node.handle(_request(fed, setup=setup))
+    for day in (10.9, 9.0):
+        now[0] = day * DAY_SECONDS
+        with pytest.raises(PolicyRefusal, match="too_many_setups"):
+            node.handle(_request(fed, setup=11))
+    now[0] = 11.0 * DAY_SECONDS
+    node.handle(_request(fed, setup=11))
+    old = [{k: v for k, v in e.items() if k != "at"} for e in fed.journals["tax1"]][:10]
+    with pytest.raises(PolicyRefusal, match="too_many_setups"):
+        fed.session("tax1", clock=lambda: now[0], history=old).handle(_request(fed, setup=11))
 
 
 def test_two_parties_only_by_explicit_choice(federate, layout, expected):

@@ -41,8 +41,12 @@ class Round:
     def request(self, party, names=None, signers=None, **changes):
         names = wire_order(names or self.alive)
         signed = tuple((p, self.agree(p, names)) for p in wire_order(signers or names))
-        shares = tuple((p, dict(self.uploads[p].shares)[party]) for p in names)
+        shares = self.sealed(party, names)
         return replace(Open(self.id, self.h, names, signed, shares), **changes).encode()
+
+    def sealed(self, party, names):
+        """What these owners sealed for the party; some of them did not have to."""
+        return tuple((p, dict(self.uploads[p].shares)[party]) for p in names if party in dict(self.uploads[p].shares))
 
     def refused(self, code, message, party="tax1"):
         """Refused with this code, nothing journalled, and the honest message still goes through."""
@@ -77,6 +81,13 @@ def test_full_cohort_needs_no_agreement_and_reveals_no_pad(round):
     revealed = Reveal.decode(node.handle(round.request("tax1", names)), round.fed.roster)
     assert {len(d) for _, d in revealed.shares} == {shamir.SIZE}
     round.refused("revealed_before", round.request("tax1"))
+    assert node.handle(round.request("tax1", names)) == revealed.encode()
+
+
+def wire_items(items, *more):
+    """With bytes of an owner that is dead, or seals nothing for this node."""
+    whole = dict(items) | dict.fromkeys(more, items[0][1])
+    return tuple((p, whole[p]) for p in wire_order(tuple(whole)))
 
 
 SEVEN = ("bank", "tax1", "tax2", "tax3", "tax4", "tax5", "tax6")
@@ -117,21 +128,23 @@ HOSTILE = {
         "bad_signature",
     ),
     "open: id alive and dead": (
-        lambda r: r.request(
-            "tax1", shares=tuple((p, dict(r.uploads[p].shares)["tax1"]) for p in wire_order((*r.alive, "tax6")))
-        ),
+        lambda r: r.request("tax1", shares=wire_items(r.sealed("tax1", r.alive), "tax6")),
         "bad_share",
     ),
     "open: a share left out": (
-        lambda r: r.request("tax1", shares=tuple((p, dict(r.uploads[p].shares)["tax1"]) for p in r.alive[1:])),
+        lambda r: r.request("tax1", shares=r.sealed("tax1", r.alive)[1:]),
         "bad_share",
     ),
     "open: another holder's shares": (
-        lambda r: r.request("tax1", shares=tuple((p, dict(r.uploads[p].shares)["tax2"]) for p in r.alive)),
+        lambda r: r.request("tax1", shares=r.sealed("tax2", r.alive)),
         "bad_share",
     ),
     "open: shares cut": (
-        lambda r: r.request("tax1", shares=tuple((p, dict(r.uploads[p].shares)["tax1"][:-1]) for p in r.alive)),
+        lambda r: r.request("tax1", shares=tuple((p, d[:-1]) for p, d in r.sealed("tax1", r.alive))),
+        "bad_share",
+    ),
+    "open: sealed by one who derives": (
+        lambda r: r.request("tax1", shares=wire_items(r.sealed("tax1", r.alive), "tax1")),
         "bad_share",
     ),
     "open: another attempt": (lambda r: r.request("tax1", id=r.fed.id(attempt=1)), "wrong_round"),
@@ -150,17 +163,19 @@ def test_hostile_survivors_are_refused(round, case):
 def test_unequal_survivor_lists(round):
     """A peer that uploaded is declared dead to some and alive to others: whoever signed one set knows no other."""
     node = round.fed.nodes["tax1"]
-    node.handle(round.survivors())
+    agreed = node.handle(round.survivors())
     fewer = round.alive[:-1] if round.alive[-1] != "tax1" else round.alive[1:]
     round.refused("agreed_before", round.survivors(fewer))
-    round.refused("agreed_before", round.survivors())
+    assert node.handle(round.survivors()) == agreed
     round.refused("survivors_changed", round.request("tax1", fewer))
     # its consent to the full cohort is withdrawn with the agreement
     round.refused("survivors_changed", round.request("tax1", round.fed.names))
-    assert node.handle(round.request("tax1"))
-    round.refused("revealed_before", round.request("tax1"))
+    revealed, journal = node.handle(round.request("tax1")), list(round.fed.journals["tax1"])
+    assert node.handle(round.request("tax1", signers=round.alive[1:])) == revealed
+    assert round.fed.journals["tax1"] == journal
     round.refused("revealed_before", round.request("tax1", fewer))
     round.refused("revealed_before", round.survivors(fewer))
+    round.refused("revealed_before", round.survivors())
 
 
 def test_no_two_sets_find_a_quorum(federate):
@@ -214,7 +229,8 @@ def test_a_restored_session_goes_on_where_the_journal_stands(round):
     agreed = old.handle(round.survivors())
     restored = ResilientSession.restore(old.transcript(), *fed.arguments("tax1"), history=list(fed.journals["tax1"]))
     fed.nodes["tax1"] = restored
-    round.refused("agreed_before", round.survivors())
+    assert restored.handle(round.survivors()) == agreed
+    round.refused("agreed_before", round.survivors(round.alive[:-1]))
     round.refused("survivors_changed", round.request("tax1", round.fed.names))
     assert Reveal.decode(restored.handle(round.request("tax1")), fed.roster) == Reveal.decode(
         old.handle(round.request("tax1")), fed.roster

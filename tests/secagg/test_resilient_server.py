@@ -13,6 +13,9 @@ from fedprofile.errors import LocalProtocolError, PolicyRefusal, ProtocolError, 
 from fedprofile.secagg.graph import graph_of
 from fedprofile.secagg.messages import Agree, ResilientUpload, Reveal, expected_resilient_upload_size
 from fedprofile.secagg.policy import hidden
+from fedprofile.secagg.resilient_server import ResilientServer
+from fedprofile.secagg.suspended import Suspended
+from fedprofile.secagg.wire import wire_order
 from fedprofile.types import Layout, Policy, Quantised, Segment
 
 
@@ -263,3 +266,60 @@ def test_reveals_refused_and_a_false_share_aborts(halfway):
     for p in set(reveals) - {liar}:
         server.reveal(id, p, reveals[p])
     refused("bad_share", server.open, id)
+
+
+@pytest.mark.parametrize(
+    ("n", "colluders", "lost", "kilobytes"), [(10, 0, 0, 10), (10, 0, 1, 10), (10, 3, 3, 10), (32, 0, 1, 47)]
+)
+def test_small_messages_stay_small(federate, n, colluders, lost, kilobytes):
+    """Everything that one node sends and gets in a round, but for the vector and the model."""
+    fed = federate(n, policy(colluders), "resilient").set_up()
+    values, layout, id = one_hot(fed.names), hot_layout(n), fed.id()
+    data = fed.server.round(id, fed.names, layout, b"")
+    alive = fed.names[lost:]
+    size = dict.fromkeys(alive, len(data) - layout.nbytes)
+    for p in alive:
+        upload = fed.upload(p, data, values[p])
+        fed.server.add(id, p, upload)
+        size[p] += len(upload)
+    if asked := fed.server.survivors(id):
+        for p in alive:
+            agreed = fed.nodes[p].handle(asked)
+            fed.server.agree(id, p, agreed)
+            size[p] += len(asked) + len(agreed)
+    for p, request in fed.server.requests(id).items():
+        size[p] += len(request) + len(fed.nodes[p].handle(request))
+    assert max(size.values()) < 1000 * kilobytes
+
+
+def test_a_sum_goes_on_in_another_process_at_any_point(halfway):
+    """Suspended when the survivors are named, and again when they agreed; what it opens to is the same sum."""
+    fed, server, id = halfway.fed, halfway.fed.server, halfway.id
+    refused("wrong_state", server.suspend, id)
+    agrees = halfway.agreed()
+    named = server.suspend(id)
+    for p, data in agrees.items():
+        server.agree(id, p, data)
+    settled = server.suspend(id)
+    for held, asked in ((named, True), (settled, False)):
+        other = ResilientServer(fed.run, fed.roster, fed.policy, fed.names, "resilient")
+        assert other.resume(held) == id
+        assert other.suspend(id) == held
+        questions = other.questions(id)
+        assert tuple(questions) == (wire_order(halfway.alive) if asked else ())
+        for p, question in questions.items():
+            again = fed.nodes[p].handle(question)
+            assert again == agrees[p]
+            other.agree(id, p, again)
+        for p, request in other.requests(id).items():
+            other.reveal(id, p, fed.nodes[p].handle(request))
+        assert other.open(id).values["w"].tolist() == [1, 1, 1, 1, 0]
+
+
+def test_a_suspended_sum_is_canonical_and_cut_ones_are_refused(halfway):
+    halfway.agreed()
+    held = halfway.fed.server.suspend(halfway.id)
+    assert Suspended.decode(held, halfway.fed.roster).encode() == held
+    for bad in (held[:-1], held + b"\0", held[:40]):
+        with pytest.raises(RemoteProtocolError):
+            Suspended.decode(bad, halfway.fed.roster)

@@ -71,8 +71,9 @@ def test_real_keys_lie_outside_the_run_and_are_found_again(world, tmp_path):
 @pytest.mark.parametrize("profile", ["strict", "none"])
 @pytest.mark.parametrize("align", ["psi", "plain", "simulated"])
 def test_masking_profile_and_alignment_are_the_nodes_own(world, tmp_path, profile, align):
-    homes = make_homes(tmp_path / "n", FEDERATION, world.dealt, "simulated", "simulated", profile, align)
-    assert {(h.config.profile, h.config.align) for h in homes.values()} == {(profile, align)}
+    modes = (profile, align, "x25519_mlkem768")
+    homes = make_homes(tmp_path / "n", FEDERATION, world.dealt, "simulated", "simulated", *modes)
+    assert {(h.config.profile, h.config.align, h.config.kem) for h in homes.values()} == {modes}
 
 
 def test_an_alignment_is_given_only_where_it_is_simulated(world, code_of):
@@ -87,6 +88,6 @@ def test_the_job_file_holds_no_secret_and_no_path(world, tmp_path):
     write_job(tmp_path / "coordinator", world.job)
     text = (tmp_path / "coordinator" / "job.json").read_text()
     assert Job.from_json(text) == world.job
-    assert set(json.loads(text)) == {"plan", "roster", "policy", "profile"}
+    assert set(json.loads(text)) == {"plan", "roster", "policy", "profile", "kem"}
     for home in world.homes.values():
         assert (home.path / "secret.key").read_bytes().hex() not in text

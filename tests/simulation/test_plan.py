@@ -148,6 +148,7 @@ OUTSIDE = {
     "a colluder in a role of three": ("hides 1", {"min_hidden": 1, "colluders": 1}, {"min_views": 1}, 3, {}),
     "nineteen nodes": ("19 nodes", {}, {}, 9, {}),
     "a large trunk": ("parameters", {}, {}, 1, {"hidden": 4096, "profile": 128}),
+    "a wide encoder": ("parameters", {}, {}, 3, {"hidden": 4096, "profile": 8, "replicas": 10}),
     "no masks": ("without masks", {"profile": "none"}, {}, 1, {}),
     "self masks": ("self masks", {"profile": "resilient", "accept_differencing": True}, {}, 1, {}),
 }

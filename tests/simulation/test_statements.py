@@ -49,6 +49,13 @@ def test_who_vouches_for_shared_weights_is_said_either_way(world):
     assert "crafted weights that turn a sum into data of one node are not prevented" in said(world, recompute=False)
 
 
+def test_how_pair_keys_were_agreed_is_said_either_way(world):
+    assert "one day breaks X25519" in said(world)
+    world.config.secure.kem = "x25519_mlkem768"
+    assert "one day breaks X25519" not in said(world)
+    assert "if X25519 or ML-KEM-768 falls, not both" in said(world)
+
+
 def test_a_resilient_run_says_what_it_gives_up(world):
     assert "accept_differencing" not in said(world)
     world.config.secure.profile, world.config.secure.accept_differencing = "resilient", True

@@ -43,6 +43,7 @@ MIXED = [
     segment("b", [3], 32, 0.75, 2.0**-20),
     segment("v", [], 16, 1.0, 2.0**-10),
 ]
+DELTAS = [s for s in MIXED if s["ring"] != 64]
 SCORES = [segment("scores", [5, 2], 16, 8.0, 1 / 16)]
 COUNTS = [segment("count", [4], 32, 1000.0, 1.0)]
 
@@ -82,7 +83,7 @@ class Vectors:
             "stats": self.base | {"kind": "stats", "scope": "tax", "t": 0, "cohort": tax, "layout": COUNTS},
             "update": self.base | {"kind": "update", "t": 3},
             "update-retry": self.base | {"kind": "update", "t": 3, "attempt": 2, "audit_head": ref.seed("head")},
-            "role": self.base | {"kind": "role", "scope": "tax", "t": 3, "cohort": tax} | hashes,
+            "role": self.base | {"kind": "role", "scope": "tax", "t": 3, "cohort": tax, "layout": DELTAS} | hashes,
             "score": self.base | score | {"t": 7, "model": b""} | hashes | {"epoch": 20000},
         }
 

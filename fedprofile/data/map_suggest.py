@@ -125,16 +125,21 @@ def words(name: str) -> tuple[str, ...]:
 
 
 def _id(frame: pl.DataFrame, contract: Contract, file: str) -> str:
+    import polars as pl
+
+    form = f"^(?:{contract.id.pattern})$" if contract.id.pattern else "^[0-9]+$"
     best, found = 0.0, ""
     for name in frame.columns:
         series = frame[name]
         if series.dtype.is_nested() or series.dtype.is_float() or series.dtype.is_temporal():
             continue
+        if pl.Series([name.upper()]).str.contains(form).item():
+            continue  # a first row of cells, not of names: this one would be a customer's id
         cells = texts(series, file)
         unique = cells.drop_nulls().n_unique() / len(cells)
         fits = 1.0
         if contract.id.pattern:
-            matched = cells.str.to_uppercase().str.contains(f"^(?:{contract.id.pattern})$")
+            matched = cells.str.to_uppercase().str.contains(form)
             fits = float(matched.fill_null(False).to_numpy().mean())
         score = min(unique, fits) + 0.1 * _alike(words(contract.id.name), words(name))
         if min(unique, fits) >= _FITS and score > best:

@@ -163,11 +163,13 @@ def _too_large(file: str) -> DataError:
 
 def _check_header(header: list[str], file: str, id_column: str) -> None:
     if id_column and id_column not in header:
-        mend = nearest(id_column, header) or "Check `id` in federation.yaml, and that the first row names the columns."
+        mend = nearest(id_column, header) or "Check the name of the id, and that the first row names the columns."
         raise DataError(file, "the id column is missing", mend, column=id_column)
     if "" in header:
         mend = "Name it, or leave it out (row numbers are no feature)."
         raise DataError(file, "a column has no name", mend)
     doubled = [name for name, n in Counter(header).items() if n > 1]
     if doubled:
-        raise DataError(file, "two columns have the same name", "Rename or remove one.", column=doubled[0])
+        # Of a table whose id is not known yet, the first row may be one of cells: it is not shown.
+        known = doubled[0] if id_column else ""
+        raise DataError(file, "two columns have the same name", "Rename or remove one.", column=known)

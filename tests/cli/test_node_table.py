@@ -168,7 +168,7 @@ CELL = st.one_of(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(CELL, CELL, CELL, CELL, CELL), min_size=1, max_size=12), st.booleans(), st.booleans())
 def test_no_cell_is_ever_printed(run: Run, rows: list[tuple[Any, ...]], parquet: bool, frozen: bool) -> None:
     names = ["customer", "spend", "city", "remark", "updated"]

@@ -106,6 +106,8 @@ def test_what_cannot_be_decided_is_said() -> None:
     no_id = suggest(theirs().drop("patient_no"), CONTRACT, "t", TODAY)
     assert no_id.id == ""
     assert "write its name" in no_id.notes[""]
+    headless = suggest(theirs().rename({"patient_no": "P0000"}), CONTRACT, "t", TODAY)
+    assert "P0000" not in headless.to_yaml()
     alone = suggest(theirs().select("patient_no"), CONTRACT, "t", TODAY)
     assert (dict(alone.readings), alone.absent) == ({}, ("Updated",))
 

@@ -154,13 +154,14 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "Parquet, numbers as text": ("t.parquet", parquet(typed(age=pl.Series(["30", "41", "50"]))), ""),
     "Parquet, date and time": ("t.parquet", parquet(typed(seen=pl.Series([datetime(2026, 11, 1, 23)] * 3))), ""),
     "UTF-16": ("t.csv", rows().decode().encode("utf-16"), "neither UTF-8 nor GB18030"),
-    "semicolons": ("t.csv", rows().replace(b",", b";"), "the column is missing"),
+    "semicolons": ("t.csv", rows().replace(b",", b";"), "the id column is missing"),
     "renamed column": ("t.csv", rows().replace(b"income", b"incomes"), "the column is missing"),
     "column twice": ("t.csv", rows().replace(b"age", b"income"), "same name"),
     "unclosed quote": ("t.csv", row(note='"SECRET77'), "not a well-formed CSV"),
     "quote in the middle": ("t.csv", row(note='SE"CRET77,"x'), "not a well-formed CSV"),
     "ragged": ("t.csv", rows("A9,1,2,北京,x,2026-11-01,SECRET77"), "not a well-formed CSV"),
     "cut off": ("t.csv", rows("A9,30"), "not a well-formed CSV"),
+    "no header, cells twice": ("t.csv", b"A3,9,9,SECRET77,SECRET77,x\n" * 3, "the id column is missing"),
     "empty": ("t.csv", b"", "empty"),
     "header only": ("t.csv", HEAD.encode(), "no rows"),
     "binary": ("t.csv", bytes(range(256)) * 9, "neither UTF-8 nor GB18030"),
@@ -241,7 +242,7 @@ def test_a_damaged_parquet_file_is_an_error_or_a_table_and_with_its_digest_alway
     data, draw = parquet(typed()), random.Random(7)
     whole = hashlib.sha256(data).hexdigest()
     outcomes, said = set(), []
-    for attempt in range(200):
+    for attempt in range(120):
         broken = bytearray(data)
         at = draw.randrange(len(data))
         broken[at] ^= draw.randrange(1, 256)

@@ -23,4 +23,4 @@ def read_file(source: FileSource, id_column: str, columns: Sequence[str] | None)
         if found != source.sha256:
             mend = "Somebody changed or replaced it: find out, then write its new `sha256` into source.yaml."
             raise DataError(name, "the file is not the one that source.yaml names", mend)
-    return pick(read_frame(source.path.parent, name, ""), name, id_column, columns)
+    return pick(read_frame(source.path.parent, name, id_column), name, id_column, columns)

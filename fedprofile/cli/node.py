@@ -50,7 +50,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     sign.add_argument("--yes", action="store_true", help="the fingerprint was compared; sign without asking")
     sign.add_argument("--out", type=Path, metavar="FILE", help="default: PARTY.signature.json here")
 
-    verb("start", _start, "run the node in the foreground until Ctrl-C or SIGTERM", "start my-node")
+    start = verb("start", _start, "run the node in the foreground until Ctrl-C or SIGTERM", "start my-node")
+    start.add_argument(
+        "--health-port", type=int, default=0, metavar="PORT", help="/health and /metrics on 127.0.0.1 (default: any)"
+    )
     verb("pause", _pause, "at once: nothing more leaves, until `resume`", "pause my-node")
     verb("resume", _resume, "let messages leave again", "resume my-node")
     verb("status", _status, "where the node stands", "status my-node")
@@ -133,16 +136,12 @@ def _sign(args: argparse.Namespace) -> int:
 
 def _start(args: argparse.Namespace) -> int:
     import logging
-    import signal
 
-    from fedprofile.deployment.node import resident
+    from fedprofile.deployment.node import run_node
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    node = resident(_home(args))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: node.stop())
-    node.run()
+    run_node(_home(args), args.health_port)
     return 0
 
 
@@ -164,8 +163,15 @@ def _status(args: argparse.Namespace) -> int:
     from fedprofile.deployment.node import status
 
     facts = status(_home(args))
-    shown = {k: v for k, v in facts.items() if not isinstance(v, dict)}
-    return print_result(args, facts, "\n".join(f"{k:<10}{v}" for k, v in shown.items()))
+    shown: dict[str, Any] = {k: v for k, v in facts.items() if k != "process"}
+    shown["process"] = "not running"
+    if process := facts["process"]:
+        shown["process"] = "online" if process["connected"] else f"offline: {process['trouble']}"
+        shown |= {k: process[k] for k in _RUNNING if k in process}
+    return print_result(args, facts, "\n".join(f"{k:<15}{_plain(v)}" for k, v in shown.items()))
+
+
+_RUNNING = ("round", "rounds", "uploads_left", "openings_left", "label_eps", "reply_bytes", "refusals")
 
 
 def _plans(args: argparse.Namespace) -> int:

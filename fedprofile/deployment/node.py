@@ -7,7 +7,7 @@ Beside what ``fedprofile.node.home`` keeps, a deployed node's home holds::
     request.json                         what the coordinator enrols
     invitation.json ca.crt               what this node signed, and whom it dials
     paused                               while it exists, nothing leaves
-    flower/                              the message in work, Flower's id of this node
+    flower/                              the message in work, Flower's id of this node, where its health is
 """
 
 from __future__ import annotations
@@ -156,8 +156,27 @@ def _own_fab() -> str:
     return fab_hash()
 
 
-def resident(home: NodeHome) -> Resident:
-    """The node's process to be. Raises UsageError before it has signed an invitation, or after it has left."""
+def run_node(home: NodeHome, health_port: int = 0) -> None:
+    """In the main thread, until SIGTERM or SIGINT, with its health on loopback (port 0: the system chooses one)."""
+    import signal
+
+    from fedprofile.deployment.health import Health, HealthServer
+    from fedprofile.deployment.meter import Meter
+    from fedprofile.flower.client_app import app
+
+    meter = Meter(app)
+    node = resident(home, meter)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: node.stop())
+    with HealthServer(Health(home, node.status, meter), health_port):
+        node.run()
+
+
+def resident(home: NodeHome, app: Any = None) -> Resident:
+    """The node's process to be; ``app`` stands in for the installed ClientApp.
+
+    Raises UsageError before this node has signed an invitation, after it has left, or for a changed policy.
+    """
     from fedprofile.flower.resident import Resident, ResidentSettings
 
     if (home.path / LEFT).exists():
@@ -171,7 +190,8 @@ def resident(home: NodeHome) -> Resident:
         state=home.path / "flower",
         allowed_fabs=(_own_fab(),),
     )
-    return Resident(settings, may_send=lambda: not (home.path / PAUSED).exists())
+    read_policy(home)
+    return Resident(settings, app, may_send=lambda: not (home.path / PAUSED).exists())
 
 
 def pause(home: NodeHome, paused: bool) -> None:
@@ -207,15 +227,12 @@ def leave(home: NodeHome) -> None:
 
 
 def status(home: NodeHome) -> dict[str, Any]:
-    """Facts about a node that hold without its process: where it stands, nothing of its table's content."""
-    from fedprofile.node.approvals import asked_plans
+    """Where a node stands, nothing of its table's content; ``process`` is what the running one says, None for none."""
+    from fedprofile.deployment.health import ask, count_plans
     from fedprofile.node.snapshot import read_record
 
     pinned = pinned_roster(home)
     record = read_record(home.path)
-    decisions: dict[str, int] = {}
-    for asked in asked_plans(home):
-        decisions[asked.decision] = decisions.get(asked.decision, 0) + 1
     return {
         "party": home.config.party,
         "role": home.config.role,
@@ -224,11 +241,6 @@ def status(home: NodeHome) -> dict[str, Any]:
         "paused": (home.path / PAUSED).exists(),
         "left": (home.path / LEFT).exists(),
         "snapshot": record["rows"]["kept"] if record else None,
-        "plans": decisions,
-        "process": _process(home),
+        "plans": count_plans(home),
+        "process": ask(home),
     }
-
-
-def _process(home: NodeHome) -> dict[str, Any] | None:
-    file = home.path / "flower" / "status.json"
-    return json.loads(file.read_text()) if file.exists() else None

@@ -77,7 +77,9 @@ def check_plan(plan: RunPlan, pinned: Roster, own: Policy, common: Policy, align
     if plan.policy_hash != common.hash:
         raise PolicyRefusal("wrong_policy", "the plan was made under other limits than the federation's")
     policy = stricter(own, common)
-    unknown = [t.name for t in plan.tasks if policy.tasks and t.name not in policy.tasks]
+    # both lists, not the one that ``stricter`` keeps: an empty one means any task, so they do not intersect as sets
+    lists = [limits.tasks for limits in (own, common) if limits.tasks]
+    unknown = [t.name for t in plan.tasks if any(t.name not in listed for listed in lists)]
     if unknown:
         raise PolicyRefusal("task_refused", f"this node's policy does not list {len(unknown)} of the tasks")
     if plan.min_release < policy.min_customers:

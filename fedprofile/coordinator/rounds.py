@@ -215,6 +215,7 @@ class _Run:
         last = self.plan.learning.rounds
         if not self.state.means:
             yield from self._weigh(last)
+        yield from self._catch_up(last)
         self.watch.progress(Progress("scores", last, last))
         layout = score_layout(self.state.spine_size, sum(t.outputs for t in self.plan.tasks))
         round_id = RoundId(self.plan.run_id, "score", "", last + 2, self.attempt, self.owner)
@@ -224,12 +225,27 @@ class _Run:
         yield from self.ask({self.owner: Envelope("score-sum", parts=(request, total))})
         self._opened("score", "", self.everyone, self.owner)
 
+    def _catch_up(self, last: int) -> Generator[dict[str, bytes], dict[str, bytes], None]:
+        """Partners away when gains were summed get that request again, to judge their scores by the last weights.
+
+        What they upload is dropped: it could open only with members who have agreed to the sum without it.
+        """
+        if not self.state.late:
+            return
+        round_id = RoundId(self.plan.run_id, "stats", "", last + 1, self.attempt + 1)
+        request = self._request(round_id, self.everyone, gain_layout(self.plan.tasks), self._final_hashes())
+        by_role = {
+            role: Envelope("round", parts=(request, *self._final_models(role)))
+            for role in {self.roster.party(p).role for p in self.state.late}
+        }
+        yield from self.ask({p: by_role[self.roster.party(p).role] for p in self.state.late})
+        self.state.late = []
+        self._keep()
+
     def _weigh(self, last: int) -> Generator[dict[str, bytes], dict[str, bytes], None]:
         """The mean over nodes of what their scores save a task: the yardstick of each node's weight."""
         self.watch.progress(Progress("weights", last, last))
-        hashes = {role: sha256(self._model(role)).hexdigest() for role in ("", *self.roles)}
-        layout = gain_layout(self.plan.tasks)
-        model = canonical(hashes)
+        layout, model = gain_layout(self.plan.tasks), self._final_hashes()
         self._take_gains(
             (yield from self._sum("stats", "", last + 1, self.everyone, layout, model, self._final_models))
         )
@@ -286,6 +302,7 @@ class _Run:
     def _take_gains(self, opened: Opened) -> None:
         sums = zip(self.plan.tasks, opened.values[GAINS], strict=True)
         self.state.means = {t.name: float(v) / len(opened.members) for t, v in sums}
+        self.state.late = [p for p in self.partners if p not in opened.members]
         self.state.uploads = {}
         self._opened("stats", "", opened.members, "")
         self._suspend(())
@@ -363,7 +380,7 @@ class _Run:
     def _next_t(self) -> int:
         """The first index that this key agreement serves: 0 for the counts, then the next round, last the scores."""
         if self.state.means:
-            return self.plan.learning.rounds + 2
+            return self.plan.learning.rounds + (1 if self.state.late else 2)
         counted = all(role in self.state.counts for role in self.roles)
         return self._settled() + 1 if counted else 0
 
@@ -380,6 +397,9 @@ class _Run:
             bins = sha256(save(self.state.counts[role])).hexdigest()
             return save(self.state.encoders[role], metadata={"bins": bins})
         return save(self.state.shared) if self.plan.learning.share == "all" else b""
+
+    def _final_hashes(self) -> bytes:
+        return canonical({role: sha256(self._model(role)).hexdigest() for role in ("", *self.roles)})
 
     def _final_models(self, role: str) -> tuple[bytes, ...]:
         models = (self._model(""), self._model(role)) if role in self.roles else (self._model(""),)

@@ -167,9 +167,6 @@ class Roster:
     def party(self, id: str) -> Party:
         return next(p for p in self.parties if p.id == id)
 
-    def by_wire_id(self, wire_id: bytes) -> Party:
-        return next(p for p in self.parties if p.wire_id == wire_id)
-
     def members(self, role: str) -> tuple[Party, ...]:
         return tuple(p for p in self.parties if p.role == role)
 

@@ -23,7 +23,8 @@ class Checkpoint:
     """``t`` is the last opened round (0 = none yet); ``lost`` the last one that nodes agreed to and that did not open
     (0 in the strict profile); ``setups`` counts key agreements, so attempts never repeat.
 
-    ``means`` are the opened mean gains a task, empty until then; ``spine_size`` is 0 until the run has aligned.
+    ``means`` are the opened mean gains a task, empty until then; ``late``: partners without whom they were opened and
+    who have to judge their scores yet; ``spine_size`` is 0 until the run has aligned.
     ``uploads`` are the masked vectors of the last opened round, in wire order, by "update", "role/ROLE" and
     "stats/ROLE": what nodes recompute its sums from. ``suspended``: the resilient sums of one t that are being opened.
     """
@@ -40,6 +41,7 @@ class Checkpoint:
     summaries: list[dict[str, float]] = field(default_factory=list)
     openings: list[dict[str, str | int]] = field(default_factory=list)
     means: dict[str, float] = field(default_factory=dict)
+    late: list[str] = field(default_factory=list)
     wire: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     uploads: dict[str, tuple[bytes, ...]] = field(default_factory=dict, repr=False)
     suspended: tuple[bytes, ...] = field(default=(), repr=False)

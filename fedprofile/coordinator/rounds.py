@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict, dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass, field
 
 from safetensors.numpy import save
 
 from fedprofile.aggregation import (
-    GAINS,
     META,
     check_weight,
     counts_layout,
@@ -28,6 +26,7 @@ from fedprofile.aggregation import (
 )
 from fedprofile.coordinator.aligning import align
 from fedprofile.coordinator.checkpoint import CheckpointStore
+from fedprofile.coordinator.holdings import Holdings
 from fedprofile.coordinator.job import Job
 from fedprofile.coordinator.opening import TOO_FEW, open_sums, reopen_sums
 from fedprofile.coordinator.talk import Conversation, Talk
@@ -39,7 +38,6 @@ from fedprofile.models.features import FeatureMap
 from fedprofile.models.grid import features_from_counts
 from fedprofile.models.layout import first_encoder, first_shared, shared_shapes
 from fedprofile.secagg.identity import verify
-from fedprofile.secagg.policy import hidden, tolerance
 from fedprofile.secagg.resilient_server import ResilientServer
 from fedprofile.secagg.server import ServerSession
 from fedprofile.secagg.setup_messages import is_hybrid
@@ -109,18 +107,10 @@ def _conduct(job: Job, store: CheckpointStore, watch: Watch) -> Exchange:
     return Outcome(state.shared, state.encoders, state.summaries, state.openings, run.wire)
 
 
-class _Run:
+class _Run(Holdings):
     def __init__(self, job: Job, store: CheckpointStore, watch: Watch) -> None:
-        self.job, self.store, self.watch = job, store, watch
-        self.plan, self.roster = job.plan, job.roster
-        self.everyone = tuple(p.id for p in self.roster.parties)
-        self.owner = self.roster.label_owner
-        self.partners = tuple(p for p in self.everyone if p != self.owner)
-        self.roles = tuple(sorted(self.plan.schemas))
-        self.state = store.load()
-        self.state.setups += 1
-        self.wire = Wire(**self.state.wire)
-        self._keep()
+        super().__init__(job, store)
+        self.watch = watch
         self.attempt = self.state.setups - 1
         self.resilient = job.profile == "resilient"
         self.session = (ResilientServer if self.resilient else ServerSession)(
@@ -138,11 +128,6 @@ class _Run:
 
     def ask_all(self, envelope: Envelope) -> Talk:
         return self.ask(dict.fromkeys(self.everyone, envelope))
-
-    def _keep(self) -> None:
-        """What a restarted coordinator goes on from."""
-        self.state.wire = asdict(self.wire)
-        self.store.save(self.state)
 
     # -- stages ----------------------------------------------------------------------------------
     def approve(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
@@ -253,6 +238,7 @@ class _Run:
         last = self.plan.learning.rounds
         if not self.state.means:
             yield from self._weigh(last)
+        yield from self._catch_up(last)
         self.watch.progress(Progress("scores", last, last))
         layout = score_layout(self.state.spine_size, sum(t.outputs for t in self.plan.tasks))
         round_id = RoundId(self.plan.run_id, "score", "", last + 2, self.attempt, self.owner)
@@ -262,12 +248,27 @@ class _Run:
         yield from self.ask({self.owner: Envelope("score-sum", parts=(request, total))})
         self._opened("score", "", self.everyone, self.owner)
 
+    def _catch_up(self, last: int) -> Generator[dict[str, bytes], dict[str, bytes], None]:
+        """Partners away when gains were summed get that request again, to judge their scores by the last weights.
+
+        What they upload is dropped: it could open only with members who have agreed to the sum without it.
+        """
+        if not self.state.late:
+            return
+        round_id = RoundId(self.plan.run_id, "stats", "", last + 1, self.attempt + 1)
+        request = self._request(round_id, self.everyone, gain_layout(self.plan.tasks), self._final_hashes())
+        by_role = {
+            role: Envelope("round", parts=(request, *self._final_models(role)))
+            for role in {self.roster.party(p).role for p in self.state.late}
+        }
+        yield from self.ask({p: by_role[self.roster.party(p).role] for p in self.state.late})
+        self.state.late = []
+        self._keep()
+
     def _weigh(self, last: int) -> Generator[dict[str, bytes], dict[str, bytes], None]:
         """The mean over nodes of what their scores save a task: the yardstick of each node's weight."""
         self.watch.progress(Progress("weights", last, last))
-        hashes = {role: sha256(self._model(role)).hexdigest() for role in ("", *self.roles)}
-        layout = gain_layout(self.plan.tasks)
-        model = canonical(hashes)
+        layout, model = gain_layout(self.plan.tasks), self._final_hashes()
         self._take_gains(
             (yield from self._sum("stats", "", last + 1, self.everyone, layout, model, self._final_models))
         )
@@ -303,11 +304,6 @@ class _Run:
         self._take_round(t, sums)
 
     # -- what an opened sum changes ----------------------------------------------------------------
-    def _take_counts(self, opened: Opened) -> None:
-        role = opened.round.scope
-        self.state.counts[role] = {c: opened.values[f"count.{c}"] for c in self.plan.schemas[role].columns}
-        self._opened("stats", role, opened.members, "")
-        self._suspend(())
 
     def _take_round(self, t: int, sums: Mapping[RoundId, Opened]) -> None:
         opened = next(o for id, o in sums.items() if id.kind == "update")
@@ -320,13 +316,6 @@ class _Run:
         if self.plan.learning.share == "all":
             self.state.shared = next_shared(self.state.shared, opened.values, len(opened.members))
         self._summarise(t, opened)
-
-    def _take_gains(self, opened: Opened) -> None:
-        sums = zip(self.plan.tasks, opened.values[GAINS], strict=True)
-        self.state.means = {t.name: float(v) / len(opened.members) for t, v in sums}
-        self.state.uploads = {}
-        self._opened("stats", "", opened.members, "")
-        self._suspend(())
 
     def _encoder_request(self, id: RoundId, t: int) -> bytes:
         members = self._members(id.scope)
@@ -359,69 +348,9 @@ class _Run:
             self._keep_uploads(keep, sums[round_id], uploads)
         return sums[round_id]
 
-    def _suspend(self, sums: tuple[bytes, ...]) -> None:
-        """Keeps what is about to be opened; nothing once it is."""
-        self.state.suspended = sums
-        self._keep()
-
-    def _settled(self) -> int:
-        """The last round that is opened, or lost: its nodes agreed to a set that nobody opened."""
-        return max(self.state.t, self.state.lost)
-
-    def _keep_uploads(self, slot: str, opened: Opened, uploads: dict[str, bytes]) -> None:
-        """Kept until the next round is open: masked and signed, they are what nodes recompute this sum from."""
-        if self.plan.recompute:
-            self.state.uploads[slot] = tuple(uploads[p] for p in opened.members)
-
-    def _relayed(self, role: str) -> tuple[bytes, ...]:
-        """The uploads of the last round that a member of this role recomputes."""
-        return self.state.uploads.get("update", ()) + self.state.uploads.get(f"role/{role}", ())
-
     def _request(self, round_id: RoundId, cohort: tuple[str, ...], layout: Layout, model: bytes) -> bytes:
         spine = bytes.fromhex(self.state.spine_hash)
         return self.session.round(round_id, cohort, layout, model, spine_hash=spine, bundle_hash=self.plan.hash)
-
-    def _opened(self, kind: Kind, scope: str, cohort: tuple[str, ...], opener: str) -> None:
-        """Book what an opening hid; equal openings are counted."""
-        policy = self.job.policy
-        row: dict[str, str | int] = {
-            "kind": kind,
-            "scope": scope,
-            "opener": opener,
-            "members": len(cohort),
-            "hidden": hidden(cohort, self.owner, opener, policy.colluders),
-            "tolerated_colluders": tolerance(cohort, self.owner, opener),
-        }
-        for known in self.state.openings:
-            if all(known[k] == v for k, v in row.items()):
-                known["count"] = int(known["count"]) + 1
-                return
-        self.state.openings.append(row | {"count": 1})
-
-    def _next_t(self) -> int:
-        """The first index that this key agreement serves: 0 for the counts, then the next round, last the scores."""
-        if self.state.means:
-            return self.plan.learning.rounds + 2
-        counted = all(role in self.state.counts for role in self.roles)
-        return self._settled() + 1 if counted else 0
-
-    # -- weights ---------------------------------------------------------------------------------
-    def _members(self, role: str) -> tuple[str, ...]:
-        return tuple(p.id for p in self.roster.members(role))
-
-    def _model(self, role: str) -> bytes:
-        """Current weights on the wire: a role's encoder, or for "" what all share (nothing unless share=all).
-
-        A role's encoder names the bins it was made for, so that members with other bins do not unmask.
-        """
-        if role:
-            bins = sha256(save(self.state.counts[role])).hexdigest()
-            return save(self.state.encoders[role], metadata={"bins": bins})
-        return save(self.state.shared) if self.plan.learning.share == "all" else b""
-
-    def _final_models(self, role: str) -> tuple[bytes, ...]:
-        models = (self._model(""), self._model(role)) if role in self.roles else (self._model(""),)
-        return models + self._relayed(role)
 
     def _summarise(self, t: int, opened: Opened) -> None:
         nodes, rows, saturated, *losses = (float(v) for v in opened.values[META])

@@ -110,7 +110,7 @@ def test_scores_need_every_partner(resilient):
 
 
 # who is away when: one member of four in round 1, another when the gains are summed
-AWAY = {("update", 1): "tax-1", ("stats", 2): "bank"}
+AWAY = {("update", 1): "tax-1", ("stats", 2): "tax-2"}
 
 
 class Killed:
@@ -130,7 +130,8 @@ class Killed:
             self.outcome = done.value
 
     def answers(self, world, requests):
-        answers = {p: world.node(p).handle(r) for p, r in requests.items() if not self.away(p, r)}
+        back = len(requests) == 1  # who is asked alone is no longer away
+        answers = {p: world.node(p).handle(r) for p, r in requests.items() if back or not self.away(p, r)}
         for party, answer in answers.items():
             for part in Envelope.decode(answer).parts:
                 self.hear(party, part)
@@ -194,10 +195,12 @@ HALF = (lambda parties: parties[::2], lambda parties: parties)
 
 
 def test_a_coordinator_that_dies_at_any_question_goes_on_to_the_same_model(killed):
-    """Its question reached some nodes or all of them, and every answer is lost."""
+    """Its question reached some nodes or all of them, and every answer is lost. Rounds: counts, update, gains, the gains
+    of one who was away, scores.
+    """
     asked = questions(killed)
     assert [a for a in asked if a in ("round", "survivors", "open", "score-sum")] == [
-        "round", "open", "round", "survivors", "open", "round", "survivors", "open", "round", "score-sum",
+        "round", "open", "round", "survivors", "open", "round", "survivors", "open", "round", "round", "score-sum",
     ]  # fmt: skip
     before = killed.world.home("bank").read_arrays("score_sum.safetensors")["sums"]
     # what comes before the first sum is the same in both profiles: test_rounds.py; here in the nightly target

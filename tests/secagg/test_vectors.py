@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,18 @@ import pytest
 
 from fedprofile.errors import ProtocolError
 from fedprofile.secagg.client import ClientSession
-from fedprofile.secagg.codes import STRICT
+from fedprofile.secagg.codes import RESILIENT, STRICT
 from fedprofile.secagg.encoding import pack, quantise
+from fedprofile.secagg.graph import Circle
 from fedprofile.secagg.identity import Identity
 from fedprofile.secagg.keys import PairKeys, transcript_hash
 from fedprofile.secagg.keystream import BACKENDS, SLACK, ZEROS, nonce
 from fedprofile.secagg.masking import add_mask
 from fedprofile.secagg.messages import KeyBundle, MaskedSum, OpenBundle, Round, Upload
+from fedprofile.secagg.resilient_client import ResilientSession
+from fedprofile.secagg.resilient_server import ResilientServer
 from fedprofile.secagg.server import ServerSession
+from fedprofile.secagg.shares import deal, derive, own_seed, self_key
 from fedprofile.secagg.tree import tree_root
 from fedprofile.secagg.wire import ZERO_HASH, wire_order
 from fedprofile.types import RING_DTYPE, Policy, Quantised, Roster
@@ -31,6 +36,7 @@ ROUNDS = sorted(p.stem for p in FOLDER.glob("round_*.json"))
 BAD = sorted(p.stem for p in FOLDER.glob("bad_*.json"))
 
 
+@cache
 def _read(name: str) -> Any:
     return json.loads((FOLDER / f"{name}.json").read_text())
 
@@ -43,10 +49,14 @@ RUN = bytes.fromhex(SETUP["run"])
 
 
 def _bytes(message: str) -> bytes:
-    """Hex, or the name of a message: "setup:..." or "round:..."."""
+    """Hex, or the name of a message: "setup:...", "round:...", or of a file "resilient_..."."""
     place, _, name = message.partition(":")
-    known = {"setup": lambda: SETUP["messages"][name], "round": lambda: _read(f"round_{name}")["Round"]}
-    return bytes.fromhex(known[place]() if name else message)
+    known = {
+        "setup": lambda: SETUP["messages"][name],
+        "round": lambda: _read(f"round_{name}")["Round"],
+        "resilient": lambda: FIVE["messages"][name],
+    }
+    return bytes.fromhex(known.get(place, lambda: _read(f"resilient_{place}")["messages"][name])() if name else message)
 
 
 def _session(party: str, policy: Policy = POLICY, history: tuple[Any, ...] = ()) -> ClientSession:
@@ -54,6 +64,24 @@ def _session(party: str, policy: Policy = POLICY, history: tuple[Any, ...] = ())
     identity = Identity.from_seed(bytes.fromhex(me["identity_seed"]))
     options = {"common": POLICY, "schema_hash": SCHEMA, "history": history}
     return ClientSession(identity, party, ROSTER, policy, lambda _n: bytes.fromhex(next(draws)), [].append, **options)  # type: ignore[arg-type]
+
+
+FIVE, RING = _read("resilient_setup"), _read("resilient_ring-setup")
+
+
+def _resilient(setup: Any, party: str, policy: Policy | None = None) -> ResilientSession:
+    known, common = setup["parties"][party], Policy.from_json(setup["policy"])
+    roster, draws = Roster.from_json(setup["roster"] | {"signatures": []}), iter(known["draws"])
+    identity = Identity.from_seed(bytes.fromhex(known["identity_seed"]))
+    options = {"common": common, "schema_hash": bytes.fromhex(setup["schema_hash"])}
+    rand = lambda _n: bytes.fromhex(next(draws))  # noqa: E731
+    return ResilientSession(identity, party, roster, policy or common, rand, [].append, **options)
+
+
+def _resilient_server(setup: Any) -> ResilientServer:
+    roster, policy = Roster.from_json(setup["roster"] | {"signatures": []}), Policy.from_json(setup["policy"])
+    names, schema = tuple(p.id for p in roster.parties), bytes.fromhex(setup["schema_hash"])
+    return ResilientServer(bytes.fromhex(setup["run"]), roster, policy, names, "resilient", schema_hash=schema)
 
 
 def _quantised(integers: dict[str, list[int]], round: Round) -> Quantised:
@@ -70,10 +98,13 @@ class Node:
     """One node of the vectors, driven by steps."""
 
     def __init__(self, case: dict[str, Any]) -> None:
+        self.session: ClientSession
+        if case.get("profile") == "resilient":
+            own = Policy.from_json(FIVE["policy"] | case.get("policy", {}))
+            self.session = _resilient(FIVE, case["party"], own)
+            return
         policy = Policy.from_json(SETUP["policy"] | case.get("policy", {}))
-        self.journal: list[Any] = []
         self.session = _session(case["party"], policy, tuple(case.get("history", ())))
-        self.session._journal = self.journal.append
 
     def handle(self, message: str) -> bytes | None:
         return self.session.handle(_bytes(message))
@@ -92,25 +123,42 @@ class Node:
 class Coordinator:
     """The coordinator of the vectors, driven by steps; replies of nodes come from setup.json."""
 
-    def __init__(self, _case: dict[str, Any]) -> None:
-        self.session = ServerSession(RUN, ROSTER, POLICY, tuple(SETUP["parties"]), schema_hash=SCHEMA)
+    def __init__(self, case: dict[str, Any]) -> None:
+        self.place, self.parties, self.session = "setup", SETUP["parties"], self._strict()
+        if case.get("profile") == "resilient":
+            self.place, self.parties, self.session = "resilient", FIVE["parties"], _resilient_server(FIVE)
+
+    def _strict(self) -> ServerSession:
+        return ServerSession(RUN, ROSTER, POLICY, tuple(SETUP["parties"]), schema_hash=SCHEMA)
 
     def setup_request(self) -> bytes:
         return self.session.setup_request()
 
     def key_bundle(self) -> bytes:
-        return self.session.key_bundle({p: _bytes(f"setup:KeyAd/{p}") for p in SETUP["parties"]})
+        return self.session.key_bundle({p: _bytes(f"{self.place}:KeyAd/{p}") for p in self.parties})
 
     def open_bundle(self) -> bytes:
-        return self.session.open_bundle({p: _bytes(f"setup:KeyOpen/{p}") for p in SETUP["parties"]})
+        return self.session.open_bundle({p: _bytes(f"{self.place}:KeyOpen/{p}") for p in self.parties})
 
     def round(self, message: str) -> bytes:
-        r = self._asked = Round.decode(_bytes(message), ROSTER)
+        r = self._asked = Round.decode(_bytes(message), self.session.roster)
         hashes = {"spine_hash": r.spine_hash, "bundle_hash": r.bundle_hash, "audit_head": r.audit_head}
         return self.session.round(r.id, r.cohort, r.layout, r.model, **hashes, epoch=r.epoch)
 
     def add(self, sender: str, message: str) -> None:
         self.session.add(self._asked.id, sender, _bytes(message))
+
+    def survivors(self) -> bytes | None:
+        return self.session.survivors(self._asked.id)
+
+    def agree(self, sender: str, message: str) -> None:
+        self.session.agree(self._asked.id, sender, _bytes(message))
+
+    def requests(self) -> Any:
+        return self.session.requests(self._asked.id)
+
+    def reveal(self, sender: str, message: str) -> None:
+        self.session.reveal(self._asked.id, sender, _bytes(message))
 
     def open(self) -> Any:
         return self.session.open(self._asked.id)
@@ -256,9 +304,99 @@ def test_bad_vectors_meet_their_exact_error(name):
     assert refused.value.code == case["error"]
 
 
+@pytest.mark.parametrize(
+    ("setup", "name"), [("setup", "full"), ("setup", "dropped"), ("ring-setup", "ring")], ids=lambda v: v
+)
+def test_a_resilient_sum_from_values_to_the_opened_sum(setup, name):
+    """Every recorded byte on the way: set-up, graph, keys, shares, uploads, agreements, openings, reveals, sums."""
+    known, v = _read(f"resilient_{setup}"), _read(f"resilient_{name}")
+    nodes, server = _resilient_set_up(known)
+    data = bytes.fromhex(v["messages"]["Round"])
+    round = Round.decode(data, server.roster)
+    assert round.bind(bytes.fromhex(known["T0"])).hex() == v["H"]
+    assert server.round(round.id, round.cohort, round.layout, round.model) == data
+    circle, graph = server._pending["update", ""].circle, known["graph"]
+    kept = circle.graph.degree, circle.graph.threshold, circle.graph.quorum, circle._ring
+    assert kept == (graph["degree"], graph["threshold"], graph["quorum"], graph["ring"])
+    for p, sent in v["parties"].items():
+        request = nodes[p].verify_round(data)
+        quantised = _values_of(sent, request)
+        head = hashlib.sha256(f"fps1 test vector/head/{p}".encode()).digest()
+        upload = nodes[p].contribute(request, quantised, head)
+        _check_secrets(nodes[p], v["secrets"].get(p), bytes.fromhex(v["H"]), circle)
+        _recorded(v, f"ResilientUpload/{p}", upload)
+        server.add(round.id, p, upload)
+    if survivors := server.survivors(round.id):
+        _recorded(v, "Survivors", survivors)
+        for p in v["survivors"]:
+            agreed = nodes[p].handle(survivors)
+            _recorded(v, f"Agree/{p}", agreed)
+            server.agree(round.id, p, agreed)
+    for p, request in server.requests(round.id).items():
+        _recorded(v, f"Open/{p}", request)
+        revealed = nodes[p].handle(request)
+        _recorded(v, f"Reveal/{p}", revealed)
+        server.reveal(round.id, p, revealed)
+    opened = server.open(round.id)
+    assert list(opened.members) == v["survivors"]
+    for n, a in opened.values.items():
+        assert a.ravel().astype(">f8").tobytes().hex() == "".join(v["opened"]["float64"][n])
+
+
+def _resilient_set_up(known: Any) -> tuple[dict[str, ResilientSession], ResilientServer]:
+    nodes, server = {p: _resilient(known, p) for p in known["parties"]}, _resilient_server(known)
+    replies: dict[str, Any] = {}
+    for made, message, answer in (
+        (lambda _: server.setup_request(), "SetupReq", "KeyAd"),
+        (server.key_bundle, "KeyBundle", "KeyOpen"),
+        (server.open_bundle, "OpenBundle", ""),
+    ):
+        data = made(replies)
+        assert data.hex() == known["messages"][message]
+        replies = {p: node.handle(data) for p, node in nodes.items()}
+        assert not answer or all(r.hex() == known["messages"][f"{answer}/{p}"] for p, r in replies.items())
+    return nodes, server
+
+
+def _values_of(sent: Any, round: Round) -> Quantised:
+    shapes = {s.name: s.shape for s in round.layout.segments}
+    values = {n: np.array(x).reshape(shapes[n]) for n, x in sent["values"].items()}
+    quantised = quantise(values, round.layout, lambda _n: bytes.fromhex(sent["dither"]))
+    assert pack(quantised, round.layout) == pack(_quantised(sent["integers"], round), round.layout)
+    return quantised
+
+
+def _check_secrets(node: ResilientSession, known: Any, h: bytes, circle: Circle) -> None:
+    """Share keys, seed, self mask, pads, checks, and the shares of every holder that derives its own."""
+    if known is None:
+        return
+    keys, me = node._share_keys(), node.me
+    assert {p: bytes(keys._keys[p]).hex() for p in circle.holders(me)} == known["share_keys"]
+    assert own_seed(keys, me, h).hex() == known["seed"]
+    assert self_key(own_seed(keys, me, h), h).hex() == known["self_key"]
+    pads = dict(zip(circle.neighbours(me), node._ready().pads(h, circle.neighbours(me)), strict=True))
+    assert {p: key.hex() for p, (key, _) in pads.items()} == known["k_ij"]
+    assert list(circle.derived(me)) == known["derived"]
+    checks, _ = deal(keys, me, h, circle, {p: key for p, (key, _) in pads.items()})
+    assert checks.hex() == known["checks"]
+    for p in known["derived"]:
+        assert [s.hex() for s in derive(keys, p, me, p, h, len(known["shares"][p]))] == known["shares"][p]
+
+
+def _recorded(v: Any, name: str, data: bytes) -> None:
+    if name in v["messages"]:
+        assert data.hex() == v["messages"][name], name
+    if "sha256" in v:
+        assert hashlib.sha256(data).hexdigest() == v["sha256"][name], name
+
+
 def test_the_bad_vectors_cover_most_codes():
-    """Left out: what only this side's own caller can cause; the resilient profile has no vectors."""
+    """Left out: what only this side's own caller can cause."""
     met = {_read(name)["error"] for name in BAD}
+    assert set(RESILIENT) - met == {
+        "threshold_refused",
+        "bad_ciphertext",
+    }  # test_resilient_client.py, test_handshake.py
     own = {"bad_identity", "bad_roster", "bad_random", "not_verified"}
     elsewhere = {"unknown_signer", "unsigned_roster"}  # test_identity.py
     assert len(BAD) >= 20

@@ -11,7 +11,8 @@ from fedprofile.errors import PolicyRefusal, ProtocolError, RemoteProtocolError
 from fedprofile.secagg.client import ClientSession
 from fedprofile.secagg.encoding import pack, quantise, vectors
 from fedprofile.secagg.identity import Identity, sign_roster, verify_roster
-from fedprofile.secagg.messages import Upload
+from fedprofile.secagg.masking import add_masks
+from fedprofile.secagg.messages import Round, Upload
 from fedprofile.secagg.server import ServerSession
 from fedprofile.types import Layout, Party, Quantised, Roster, Segment
 
@@ -155,3 +156,53 @@ class TestRoster:
         with pytest.raises(ProtocolError) as refused:
             fed.nodes["tax1"].handle(server.setup_request())
         assert refused.value.code in ("unknown_party", "wrong_roster")
+
+
+class TestRushing:
+    """Why a round has no commit phase: 9.3's retry tells a member on the coordinator's side what it would commit blindly.
+
+    "bank" is on the coordinator's side. The honest send what they have; it picks what the sum is to be.
+    """
+
+    N, CLIP = 4, 0.5
+    LAYOUT = Layout((Segment.fitted("w", (200,), 16, CLIP, N),))
+
+    def honest_sum(self, fed, data, values):
+        """What coordinator and bank read from one attempt, before the bank has said anything about its own vector."""
+        round = fed.nodes["bank"].verify_round(data)
+        ys = [
+            vectors(bytes(Upload.decode(u, fed.roster).y), self.LAYOUT)[16] for u in fed.uploads(data, values).values()
+        ]
+        total = {16: np.sum(ys, axis=0, dtype=np.uint16)}
+        add_masks(total, fed.nodes["bank"]._ready().pads(fed.nodes["bank"].bound(round), round.cohort))
+        return total[16]
+
+    def forged(self, fed, data, integers):
+        """An Upload of any integers, which the bank's own session would refuse to make."""
+        bank, round = fed.nodes["bank"], Round.decode(data, fed.roster)
+        h, y = bank.bound(round), pack(Quantised({"w": integers}), self.LAYOUT)
+        add_masks(vectors(y, self.LAYOUT), bank._ready().pads(h, round.cohort))
+        return Upload.of(round, "bank", h, bytes(32), y, fed.ids["bank"]).encode()
+
+    @pytest.mark.parametrize("commit", [False, True])
+    def test_the_sum_is_what_the_last_one_wants(self, federate, commit):
+        """With ``commit`` its upload of the second attempt is fixed before anybody else's is there."""
+        fed = federate(self.N).set_up()
+        values = {p: q for p, q in fed.integers(self.LAYOUT).items() if p != "bank"}
+        target = np.random.default_rng(1).integers(0, 1 << 16, 200).astype(np.uint16)
+        first = fed.server.round(fed.id(), fed.names, self.LAYOUT, b"m")
+        seen = self.honest_sum(fed, first, values)
+        assert (seen == np.sum([q.values["w"] for q in values.values()], axis=0, dtype=np.uint16)).all()
+        id = fed.id(attempt=1)
+        data = fed.server.round(id, fed.names, self.LAYOUT, b"m")
+        fed.nodes["bank"].verify_round(data)
+        if commit:
+            fed.server.add(id, "bank", self.forged(fed, data, target - seen))
+            opened = fed.server.open(id, fed.uploads(data, values)).values["w"]
+        else:
+            sent = fed.uploads(data, values)
+            opened = fed.server.open(id, sent | {"bank": self.forged(fed, data, target - seen)}).values["w"]
+        scale = self.LAYOUT.segments[0].scale
+        assert (np.rint(opened / scale).astype(np.int64).astype(np.uint16) == target).all()
+        # all that bounds it is the ring, which the plan fits to the round's clip: the mean moves by that much at most
+        assert np.abs(opened).max() / self.N < self.CLIP * 1.001

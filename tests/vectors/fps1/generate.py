@@ -15,18 +15,21 @@ from typing import Any
 
 import arithmetic as calc
 import reference as ref
+import resilient
 import scenarios
+import scenarios_resilient
 
 PROVENANCE = {
-    "protocol": "fps1, version 1, strict profile",
+    "protocol": "fps1, version 1, strict profile; resilient in the files of that name",
     "written_by": "tests/vectors/fps1/generate.py",
     "written_with": "Python 3.11, cryptography 50.0.2; the bytes do not depend on either",
     "independent": [
         "encoding of every message, hashes of roster, policy, layout and round, T0, HKDF (from HMAC), ratchet, k_ij",
         "keystream (single AES-256 blocks of a counter), quantised integers, masks and sums (Python integers)",
+        "graph, shares (interpolated), their sealing, checks and every message of the resilient profile",
         "the expected error of every bad_* file (written by hand)",
     ],
-    "shared_with_the_package": "X25519, Ed25519 and the AES block of `cryptography`; SHA-256 and HMAC of Python",
+    "shared_with_the_package": "X25519, Ed25519 and the AES block and AES-GCM of `cryptography`; SHA-256 and HMAC of Python",
 }
 OWNER = "bank"
 MEMBERS = {OWNER: "bank", "tax-1": "tax", "tax-2": "tax", "tax-3": "tax"}
@@ -149,6 +152,95 @@ class Vectors:
         return [{"key": key, "ring": r, "segment": s, "bytes": calc.keystream(key, r, s, 64)} for r, s in places]
 
 
+class Resilient:
+    """A federation in the resilient profile: five parties, or 33, for which the graph is a ring."""
+
+    def __init__(self, parties: dict[str, str]) -> None:
+        self.members = {name: resilient.Member(name, role) for name, role in parties.items()}
+        self.order = ref.ordered(parties)
+        self.roster = ref.roster_json(self.members, OWNER)
+        hashes = {
+            "policy_hash": ref.digest("policy/1", ref.canonical(resilient.POLICY)),
+            "roster_hash": ref.digest("roster/1", ref.canonical(self.roster)),
+            "schema_hash": ref.seed("plan"),
+        }
+        zero = dict.fromkeys(("audit_head", "spine", "bundle"), ref.ZERO)
+        self.base = {"run": RUN, "kind": "update", "scope": "", "t": 2, "attempt": 0, "opener": "", "epoch": 0}
+        self.base |= {"cohort": self.order, "layout": MIXED, "model": b"model"} | hashes | zero
+        self.request = ref.setup_request(self.base, self.order, profile="resilient")
+        self.ads = [self.members[p].key_ad(RUN, self.request) for p in self.order]
+        self.key_bundle = ref.bundle(3, self.ads)
+        self.opens = [self.members[p].key_open(RUN, self.key_bundle) for p in self.order]
+        self.open_bundle = ref.bundle(5, self.opens)
+        self.t0 = ref.transcript_hash(self.ads, self.opens)
+        self.circle = resilient.Circle(self.t0, self.order)
+
+    def parts(self, r: dict[str, Any]) -> dict[str, resilient.Part]:
+        return {p: resilient.Part(self.members, self.t0, self.circle, r, p) for p in self.order}
+
+    def setup_file(self) -> dict[str, Any]:
+        messages = {"SetupReq": self.request, "KeyBundle": self.key_bundle, "OpenBundle": self.open_bundle}
+        for p, ad, opened in zip(self.order, self.ads, self.opens, strict=True):
+            messages |= {f"KeyAd/{p}": ad, f"KeyOpen/{p}": opened}
+        known = {p: {"identity_seed": m.identity_seed, "draws": m.draws} for p, m in self.members.items()}
+        graph = {"degree": self.circle.degree, "threshold": self.circle.threshold, "ring": self.circle.ring}
+        graph["quorum"] = resilient.quorum(len(self.order))
+        head = {"run": RUN, "roster": self.roster, "policy": resilient.POLICY, "schema_hash": self.base["schema_hash"]}
+        return head | {"parties": known, "messages": messages, "T0": self.t0, "graph": graph}
+
+    def given(self, r: dict[str, Any], part: resilient.Part) -> dict[str, Any]:
+        """Values, integers, masked vector and ResilientUpload of one member; a retry repeats the integers."""
+        values = {s["name"]: _values(f"resilient/{part.name}/{s['name']}", s) for s in r["layout"]}
+        dither = ref.seed(f"dither/resilient/{part.name}")
+        integers = calc.quantise(values, r["layout"], dither)
+        y = calc.to_bytes(calc.add_pads(calc.vector(integers, r["layout"]), part.signed_pads()))
+        upload = part.upload(y, ref.seed(f"head/{part.name}"))
+        return {"dither": dither, "values": values, "integers": integers, "y": y, "upload": upload}
+
+    def opening(self, r: dict[str, Any], lost: list[str]) -> dict[str, Any]:
+        """Everything of one round that opens without ``lost``, who never upload."""
+        h, parts = ref.round_hash(self.t0, r), self.parts(r)
+        alive = [p for p in self.order if p not in lost]
+        given = {p: self.given(r, parts[p]) for p in alive}
+        messages: dict[str, bytes] = {"Round": ref.round_message(r)}
+        messages |= {f"ResilientUpload/{p}": given[p].pop("upload") for p in alive}
+        agreed = {p: resilient.agree(self.members[p], r, h, alive) for p in alive}
+        needed = len(alive) if not lost and self.circle.complete else resilient.quorum(len(self.order))
+        if lost or not self.circle.complete:
+            messages |= {"Survivors": resilient.survivors(r, h, alive)} | {f"Agree/{p}": agreed[p] for p in alive}
+        signed = {p: agreed[p][-64:] for p in alive[:needed]}
+        for p in alive:
+            owners = [o for o in self.circle.holders(p) if o in alive]
+            sealed = {o: parts[o].seal(p) for o in owners if p not in self.circle.derived(o)}
+            messages[f"Open/{p}"] = resilient.opening(r, h, alive, signed, sealed)
+            shares = {o: parts[o].revealed(p, alive) for o in owners}
+            messages[f"Reveal/{p}"] = resilient.reveal(self.members[p], r, h, alive, shares)
+        total = [(ring, 0) for ring, _ in calc.vector(_zeros(r["layout"]), r["layout"])]
+        for c in given.values():
+            entries = calc.vector(c["integers"], r["layout"])
+            total = [(ring, (a + b) % (1 << ring)) for (ring, a), (_, b) in zip(total, entries, strict=True)]
+        known = {p: self.secrets(parts[p]) for p in alive}
+        out = {"fields": {k: r[k] for k in ("kind", "t", "attempt", "cohort", "layout")}, "H": h, "survivors": alive}
+        return out | {"parties": given, "secrets": known, "messages": messages, "opened": _opened(total, r["layout"])}
+
+    def secrets(self, part: resilient.Part) -> dict[str, Any]:
+        shares = {p: [v.to_bytes(resilient.SHARE, "big") for v in values] for p, values in part.shares.items()}
+        out = {"share_keys": {p: part.share_key(p) for p in self.circle.holders(part.name)}, "seed": part.seed}
+        out |= {"self_key": part.self_key, "k_ij": part.pads, "checks": part.checks, "shares": shares}
+        return out | {"derived": self.circle.derived(part.name)}
+
+
+def ring_file(ring: Resilient) -> dict[str, Any]:
+    """A ring of 33 without one member: every message by its hash, those of one member in full."""
+    lost, shown = ring.order[7], ring.order[0]
+    whole = ring.opening(ring.base | {"layout": [MIXED[2]]}, [lost])
+    hashes = {name: calc.sha256(data) for name, data in whole["messages"].items()}
+    shared = {"Round", "Survivors"}
+    full = {n: d for n, d in whole["messages"].items() if n in shared or n.endswith(f"/{shown}")}
+    parties = {p: {k: c[k] for k in ("dither", "values", "integers")} for p, c in whole["parties"].items()}
+    return whole | {"parties": parties, "secrets": {shown: whole["secrets"][shown]}, "messages": full, "sha256": hashes}
+
+
 def _values(name: str, s: dict[str, Any]) -> list[float]:
     """Numbers up to a little beyond the clip, from SHA-256; exact in binary64."""
     draws = [int.from_bytes(ref.seed(f"{name}/{i}")[:4], "big") for i in range(calc.size(s))]
@@ -196,10 +288,22 @@ def main(folder: Path) -> None:
     vectors = Vectors()
     files = {"setup": vectors.setup_file(), "long": long_file()}
     files |= {f"round_{name}": vectors.round_file(name) for name in vectors.rounds}
+    five, ring = (
+        Resilient(MEMBERS | {"tax-4": "tax"}),
+        Resilient({OWNER: OWNER} | {f"tax-{i}": "tax" for i in range(1, 33)}),
+    )
+    files |= {"resilient_setup": five.setup_file(), "resilient_ring-setup": ring.setup_file()}
+    files["resilient_full"] = five.opening(five.base | {"t": 1}, [])
+    files |= {"resilient_dropped": five.opening(five.base, ["tax-2"]), "resilient_ring": ring_file(ring)}
     files = {name: {"provenance": PROVENANCE} | body for name, body in files.items()}
     origin = "as in setup.json; the error was written by hand"
     for name, scenario in scenarios.collect(vectors).items():
         files[f"bad_{name}"] = {"provenance": origin} | scenario
+    for name, scenario in scenarios_resilient.collect(five).items():
+        files[f"bad_{name}"] = {
+            "provenance": origin.replace("setup", "resilient_setup"),
+            "profile": "resilient",
+        } | scenario
     folder.mkdir(parents=True, exist_ok=True)
     for name, body in files.items():
         text = json.dumps(body, indent=1, default=_plain, ensure_ascii=False)

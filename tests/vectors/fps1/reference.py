@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 KINDS = ("stats", "update", "role", "score")
-PROFILES = ("strict", "none")
+PROFILES = ("strict", "none", "resilient")
 ZERO = bytes(32)
 POLICY = {
     "min_hidden": 2,
@@ -141,7 +141,7 @@ def setup_request(r: dict[str, Any], cohort: list[str], setup: int = 1, base_t: 
     fields = field(over.get("run", r["run"])) + number(setup, 4) + number(base_t, 4)
     fields += number(PROFILES.index(over.get("profile", "strict")), 1)
     fields += b"".join(field(over.get(k, r[k])) for k in ("roster_hash", "policy_hash", "schema_hash"))
-    return message(1, fields, party_list(cohort))
+    return message(1, fields, party_list(cohort), number(1, 1) if over.get("hybrid") else b"")
 
 
 def bundle(tag: int, items: list[bytes]) -> bytes:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fedprofile.errors import UsageError
-from fedprofile.governance.permits import Permit, Use, permit_named
+from fedprofile.governance.permits import Permit, Use
+from fedprofile.node.consent import permit_of
 from fedprofile.node.home import NodeHome
 from fedprofile.node.intake import Intake
 from fedprofile.node.snapshot import read_record
@@ -31,7 +32,7 @@ def table_report(home: Path, intake: Intake) -> dict[str, Any]:
         "last": None if last is None else {"read_on": last["read_on"], "rows": last["rows"]["kept"]},
         "consent": None
         if node is None
-        else {"source": node.config.consent, **live_consents(ids, permit_named(node.config.consent), at)},
+        else {"source": node.config.consent, **live_consents(ids, permit_of(node, intake.contract.purpose), at)},
         "overlap": _overlap(node),
     }
 

@@ -304,7 +304,6 @@ class _Run(Holdings):
         self._take_round(t, sums)
 
     # -- what an opened sum changes ----------------------------------------------------------------
-
     def _take_round(self, t: int, sums: Mapping[RoundId, Opened]) -> None:
         opened = next(o for id, o in sums.items() if id.kind == "update")
         check_weight(opened.values)

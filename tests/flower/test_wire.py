@@ -131,6 +131,13 @@ class TestPlantedLeaks:
         monkeypatch.setattr(Node, "handle", watched)
         monkeypatch.setattr(Envelope, "encode", leaky)
 
+    @pytest.fixture
+    def any_sum(self, monkeypatch):
+        """A sum that these leaks turn into noise is taken for one: without that, the run would end there."""
+        for place in ("coordinator.rounds", "node.recompute"):
+            monkeypatch.setattr(f"fedprofile.{place}.check_weight", lambda _: None)
+
+    @pytest.mark.usefixtures("any_sum")
     def test_an_unmasked_upload(self, monkeypatch, found):
         mask = ClientSession._mask
         monkeypatch.setattr(ClientSession, "_mask", lambda s, y, r, h: s.me == "tax" or mask(s, y, r, h))
@@ -142,6 +149,7 @@ class TestPlantedLeaks:
         monkeypatch.setattr(ClientSession, "_mask", lambda s, y, r, h: r.id.kind == kind or mask(s, y, r, h))
         found("not masked|crossed|not random")
 
+    @pytest.mark.usefixtures("any_sum")
     def test_one_mask_for_two_rounds(self, monkeypatch, found):
         """Each vector looks random, but what changed between them does not."""
         mask, pad = ClientSession._mask, [(bytes(range(32)), 1)]

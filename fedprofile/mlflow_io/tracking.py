@@ -184,6 +184,8 @@ class NullRun:
 
     def log_report(self, report: Mapping[str, Any], folder: Path) -> None: ...
 
+    def log_tasks(self, tasks: Mapping[str, Any]) -> None: ...
+
     def log_model(self, bundle: Path, register: bool, model_name: str = "fedprofile") -> str | None:
         return None
 

@@ -142,11 +142,11 @@ def test_a_home_gets_the_shipped_contract_of_its_role(tmp_path: Path, run: Run) 
     pl.DataFrame({"SEQN": [f"{i}" for i in range(20000, 20300)], "household_size": ["2"] * 300}).write_csv(
         tmp_path / "t.csv"
     )
-    assert "1 of 6 columns mapped, id from 'SEQN'" in run("map", "--home", tmp_path, "--suggest")[1]
+    assert "1 of 6 columns mapped, id from 'SEQN'" in run("map", tmp_path, "--suggest")[1]
     assert read_contract(tmp_path / "contract.yaml").root == shipped_contract("tax").root
     other = tmp_path / "other"
     NodeHome.create(other, NodeConfig("insurer", "insurer", "bank", "own", "simulated"))
-    assert "another role writes its own" in run("map", "--home", other, "--suggest")[2].lower()
+    assert "another role writes its own" in run("map", other, "--suggest")[2].lower()
 
 
 def test_json_of_every_verb(home: Path, run: Run) -> None:

@@ -175,6 +175,7 @@ def test_no_tracking_has_every_method_and_keeps_nothing(tmp_path: Path) -> None:
         run.log_config(CONFIG, SHA)
         run.log_round(0, {"loss": 1.0})
         run.log_report({}, tmp_path)
+        run.log_tasks({})
         assert run.log_model(tmp_path, register=True) is None
 
 

@@ -42,7 +42,7 @@ def home(tmp_path: Path) -> Path:
 
 def test_consents_are_counted_by_use() -> None:
     found = live_consents(np.array(["K1", "K2"]), Some(), datetime.now(UTC))
-    assert found == {"customers": 2, "alignment": 1, "training": 1, "label_release": 1, "score": 0}
+    assert found == {"customers": 2, "alignment": 1, "training": 1, "label_release": 1, "own": 1, "score": 0}
 
 
 def test_a_folder_that_is_no_home_yet_has_neither_consents_nor_overlap(home: Path) -> None:
@@ -61,6 +61,6 @@ def test_a_home_shows_consents_the_last_snapshot_and_the_last_alignment(home: Pa
     report = table_report(home, look(home, TODAY))
     assert report["ok"] is True
     assert report["consent"] == {"source": "simulated", "customers": 3, "alignment": 3, "training": 3,
-                                 "label_release": 3, "score": 3}  # fmt: skip
+                                 "label_release": 3, "own": 3, "score": 3}  # fmt: skip
     assert report["overlap"] == {"aligned": 2, "spine": 9}
     assert report["last"] == {"read_on": "2026-11-26", "rows": 3}

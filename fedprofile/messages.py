@@ -63,6 +63,30 @@ UPWARD = {
 }
 """Reply type -> how many parts it may carry."""
 
+MEANING = {
+    "identity": "the party's name",
+    "approval": "a signature of the plan's hash",
+    "pending": "that people have not decided on the plan yet",
+    "key-ad": "public keys of this run, signed",
+    "key-open": "commitments to those keys, signed",
+    "ready": "that all keys fit",
+    "points": "blinded ids, padded, sealed for the label owner",
+    "spine": "the shared order of customers, sealed for each partner (label owner only)",
+    "claims": "blinded ids of both sides, sealed for the label owner",
+    "views": "which customers enough parties know, sealed for each partner (label owner only)",
+    "aligned": "that the alignment is kept",
+    "labels": "randomised labels, sealed for each partner (label owner only)",
+    "labels-stored": "that the released labels are kept",
+    "bins-stored": "that the shared bins are kept",
+    "uploads": "masked counts, updates or scores: noise to everybody, summed with the others' they open",
+    "agreements": "a signature over who takes part in a sum (resilient)",
+    "reveals": "shares of masks of those who are away (resilient)",
+    "opened": "that the score sum is kept (label owner only)",
+    "finished": "that the run's state is put away",
+    "error": "a refusal: a fixed code, signed",
+}
+"""Reply type -> what it tells, in words for a partner's security officer."""
+
 REPLY_BODY = {"identity": {"party"}, "approval": {"plan"}, "spine": {"size", "hash"}}
 """Reply type -> keys of its body; the bodies of all others but "error" are empty."""
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprofile.errors import LocalProtocolError, RemoteProtocolError
-from fedprofile.messages import DOWNWARD, MAGIC, MAX_BODY, MAX_PARTS, PENDING, REPLY_TO, UPWARD, Envelope
+from fedprofile.messages import DOWNWARD, MAGIC, MAX_BODY, MAX_PARTS, MEANING, PENDING, REPLY_TO, UPWARD, Envelope
 
 VALUES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 BODIES = st.dictionaries(st.text(max_size=6), VALUES | st.text(max_size=6), max_size=4)
@@ -106,3 +106,7 @@ def test_every_request_has_a_reply_and_no_type_goes_both_ways():
 
 def test_the_repr_shows_no_part():
     assert "secret" not in repr(Envelope("uploads", {}, (b"secret",)))
+
+
+def test_whatever_may_leave_is_explained():
+    assert MEANING.keys() == UPWARD.keys()

@@ -45,6 +45,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     labels.add_argument("--task", action="append", required=True, metavar="NAME=KIND", help="ordinal or binary")
     labels.add_argument("--fold", type=int, default=0, choices=range(5), help="rotates the split (default: 0)")
 
+    help = "train one round with invented partners on this machine; list what would leave"
+    verb("dry-run", _dry_run, help, "dry-run my-node")
+
     sign = verb("sign-roster", _sign, "look at a proposed roster, and sign it", "sign-roster my-node invitation.json")
     sign.add_argument("invitation", type=Path, metavar="INVITATION")
     sign.add_argument("--yes", action="store_true", help="the fingerprint was compared; sign without asking")
@@ -108,6 +111,20 @@ def _labels(args: argparse.Namespace) -> int:
     request = give_labels(_home(args), args.file, args.id, kinds, args.fold)
     tasks = ", ".join(f"{t.name} ({t.kind}, {t.classes} classes)" for t in request.tasks)
     return _request(args, request, f"Labels of {tasks} are in {args.home}.", "Next: sign the coordinator's invitation.")
+
+
+def _dry_run(args: argparse.Namespace) -> int:
+    from fedprofile.messages import MEANING
+    from fedprofile.simulation.dry_run import dry_run
+
+    done = dry_run(_home(args))
+    sent = [{"type": s.type, "bytes": s.bytes, "meaning": MEANING[s.type]} for s in done.sent]
+    lines = [f"{'would leave':<16}{'bytes':>10}   what it tells"]
+    lines += [f"{s.type:<16}{s.bytes:>10,}   {MEANING[s.type]}" for s in done.sent]
+    lines.append(f"{'in all':<16}{done.bytes:>10,}   of {done.customers:,} customers; nothing was sent")
+    lines.append(f"Invented here: {', '.join(done.parties[1:])}. A real run has as many rounds as its plan.")
+    facts = {"sent": sent, "bytes": done.bytes, "customers": done.customers, "invented": list(done.parties[1:])}
+    return print_result(args, facts, "\n".join(lines))
 
 
 def _sign(args: argparse.Namespace) -> int:

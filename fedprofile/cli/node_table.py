@@ -72,7 +72,7 @@ def _map(args: argparse.Namespace) -> int:
     for row in rows:
         theirs = row["from"] or "(absent)"
         print(f"{row['column']:<40}{theirs:<26}{row['type']:<10}{row['grade']}, {row['class']:<4}{row['how']}")
-    print("Next: fedprofile node check")
+    print(f"Next: fedprofile node check {args.home}")
     return 0
 
 
@@ -102,7 +102,7 @@ def _suggest(args: argparse.Namespace) -> int:
     )
     for name, note in draft.notes.items():
         print(f"  {name or 'id'}: {note}")
-    print("Read it, complete it, then: fedprofile node map")
+    print(f"Read it, complete it, then: fedprofile node map {args.home}")
     return 0
 
 
@@ -158,7 +158,7 @@ def _page(report: dict[str, Any]) -> str:
     if report["frozen"]:
         lines += ["", "Frozen: runs read this table from now on."]
     elif report["ok"]:
-        lines += ["", "In order. Keep it for runs: fedprofile node check --freeze"]
+        lines += ["", "In order. To keep it for runs, add --freeze."]
     return "\n".join(lines)
 
 

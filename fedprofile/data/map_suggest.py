@@ -48,7 +48,7 @@ class Draft:
         import yaml
 
         columns = {name: _entry(reading) for name, reading in self.readings.items()}
-        lines = ["# Drafted by `fedprofile node map --suggest`. Read every line, then: fedprofile node map"]
+        lines = ["# Drafted by `fedprofile node map HOME --suggest`. Read every line, then: fedprofile node map"]
         lines += [f"# {name or 'id'}: {note}" for name, note in self.notes.items()]
         body = {"format": 1, "id": self.id or "?", "columns": columns, "absent": list(self.absent)}
         text = yaml.safe_dump(body, allow_unicode=True, sort_keys=False, default_flow_style=None, width=10_000)

@@ -97,7 +97,7 @@ class Coordinator:
             return self._enrol_request(document.verified())
         if isinstance(document, RosterSignature):
             return self._enrol_signature(document)
-        raise UsageError(f"{path} is an invitation", "A node signs it: `fedprofile node sign-roster`.")
+        raise UsageError(f"{path} is an invitation", "A node signs it: `fedprofile node sign-roster HOME FILE`.")
 
     def _enrol_request(self, request: Request) -> Enrolled:
         if request.release != version("fedprofile"):

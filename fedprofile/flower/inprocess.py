@@ -72,7 +72,7 @@ class InProcessGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """All of them: waits for what is still being worked on."""
-        return [_read(self._waiting.pop(i).result()) for i in list(message_ids) if i in self._waiting]
+        return [read_message(self._waiting.pop(i).result()) for i in list(message_ids) if i in self._waiting]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         return self.pull_messages(self.push_messages(messages))
@@ -81,7 +81,7 @@ class InProcessGrid(Grid):
         self._pool.shutdown(cancel_futures=True)
 
     def _answer(self, data: bytes) -> bytes:
-        message = _read(data)
+        message = read_message(data)
         node = message.metadata.dst_node_id
         try:
             reply = self._app(message=message, context=self._contexts[node])
@@ -107,5 +107,6 @@ def run_in_process(
         server_app(grid, Context(_RUN, 0, {}, RecordDict(), {"job": str(job)}))
 
 
-def _read(data: bytes) -> Message:
+def read_message(data: bytes) -> Message:
+    """A serialised message, as a ``Tap`` gets it."""
     return message_from_proto(ProtoMessage.FromString(data))

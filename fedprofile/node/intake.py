@@ -97,7 +97,8 @@ class Intake:
 def read_settings(home: Path) -> tuple[Contract, TableMap, TableSource]:
     """The three files of a home; DataError says which one is missing or wrong."""
     contract, source = home_contract(home), home_source(home)
-    return contract, read_map(_there(home / MAP, "Draft it with `fedprofile node map --suggest`."), contract), source
+    table_map = _there(home / MAP, "Draft it with `fedprofile node map HOME --suggest`.")
+    return contract, read_map(table_map, contract), source
 
 
 def home_contract(home: Path) -> Contract:
@@ -154,7 +155,7 @@ def freeze(
     if stops:
         what = f"{len(stops)} limits of the contract stop it ({', '.join(sorted({s.limit for s in stops}))})"
         raise DataError(
-            CONTRACT, what, "`fedprofile node check` shows them; mend the table, or agree on a new version."
+            CONTRACT, what, "`fedprofile node check HOME` shows them; mend the table, or agree on a new version."
         )
     table = intake.examined.table(intake.contract)
     # Row by row they passed; as a whole a column of ids may still be a mix of numbers and texts.

@@ -46,9 +46,9 @@ def read_policy(home: NodeHome) -> Policy:
         verify(identity.sign_pk, _SIGNED, canonical(held["policy"]), bytes.fromhex(held["signature"]))
         return Policy.from_json(held["policy"])
     except FileNotFoundError:
-        raise UsageError(f"{path} is missing", "Set one: `fedprofile node policy`.") from None
+        raise UsageError(f"{path} is missing", "Set one: `fedprofile node policy HOME`.") from None
     except (ProtocolError, ValueError, KeyError, TypeError):
-        mend = "Find out who changed it; `fedprofile node policy` shows, changes and signs it."
+        mend = "Find out who changed it; `fedprofile node policy HOME` shows, changes and signs it."
         raise UsageError(f"{path} was changed by somebody else", mend) from None
 
 

@@ -22,7 +22,7 @@ def read_record(home: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
-        raise DataError(RECORD, "the file is damaged", "Remove it, then `fedprofile node check --freeze`.") from None
+        raise DataError(RECORD, "the file is damaged", "Remove it; `fedprofile node check HOME --freeze`.") from None
     return record
 
 
@@ -38,7 +38,7 @@ def held_table(home: NodeHome) -> Path:
     found = table_sha256(path)
     if found != record["table"]["sha256"]:
         what = "the snapshot is not the one that was checked"
-        raise DataError(TABLE, what, "Find out who changed it; then `fedprofile node check --freeze`.")
+        raise DataError(TABLE, what, "Find out who changed it; then `fedprofile node check HOME --freeze`.")
     pinned = home.read(_PINNED)
     if pinned is None:
         home.write(_PINNED, found.encode())
@@ -53,4 +53,4 @@ def table_sha256(path: Path) -> str:
         with open(path, "rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except FileNotFoundError:
-        raise DataError(path.name, "the snapshot is missing", "Run `fedprofile node check --freeze`.") from None
+        raise DataError(path.name, "the snapshot is missing", "Run `fedprofile node check HOME --freeze`.") from None

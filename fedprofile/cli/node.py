@@ -74,6 +74,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     conclude.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     conclude.add_argument("--tracking", metavar="URI", help="the bank's own MLflow store; default: none")
 
+    bundle = add_verb(
+        verbs, "bundle", _bundle, "all wheels, hashes and an SBOM, to install without a network",
+        f"{_VERBS} bundle fedprofile-node", home=False,
+    )  # fmt: skip
+    bundle.add_argument("out", type=Path, metavar="DIR", help="a new folder")
+    bundle.add_argument("--wheel", type=Path, metavar="FILE", help="fedprofile's own; default: built from its source")
+
     verb("rotate", _rotate, "make a new key for dialling", "rotate my-node")
     verb("leave", _leave, "after a roster without this node: forget the run's state", "leave my-node")
 
@@ -269,3 +276,12 @@ def _leave(args: argparse.Namespace) -> int:
 
     leave(_home(args))
     return print_result(args, {"left": True}, "Left. Keys, journal and consents stay; keep them as the law asks.")
+
+
+def _bundle(args: argparse.Namespace) -> int:
+    from fedprofile.deployment.wheelhouse import make_wheelhouse
+
+    made = make_wheelhouse(args.out, args.wheel)
+    facts = {"dir": str(made.folder), "wheels": made.components, "bytes": made.bytes, "requirements": made.digest}
+    said = f"{made.components} wheels, {made.bytes / 1e6:,.0f} MB, in {made.folder}; how to install: INSTALL.txt."
+    return print_result(args, facts, f"{said}\nSHA-256 of requirements.txt, to read aloud: {made.digest}")

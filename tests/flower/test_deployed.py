@@ -1,7 +1,7 @@
 """The same job in process and deployed: not one bit of the shared model differs, whatever dies meanwhile.
 
 Deployed means SuperLink, executor, gate, ServerApp and each node in a process of its own, TLS and authentication on,
-every node through the gate.
+every node through the gate. Minutes: make nightly. tests/deployment/test_commands.py trains on six nodes each time.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import signal
 import pytest
 from deployment import FEW, Disturbed, in_process, own_secrets, result
 
+pytestmark = pytest.mark.nightly
+
 
 def outcome(federated) -> dict:
     return json.loads((federated.folder / "outcome.json").read_text())
 
 
-@pytest.mark.parametrize("align", ["simulated", pytest.param("psi", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("align", ["simulated", "psi"])
 def test_six_deployed_nodes_train_the_simulated_model_bit_for_bit(small, deployment, tmp_path, align):
     """Bank, tax, hospital and three shops, so that a role's sum is deployed too."""
     here, there = (small(tmp_path / place, f"align={align}", singles=("tax", "medical")) for place in ("here", "there"))

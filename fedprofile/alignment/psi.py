@@ -57,7 +57,7 @@ class Partner:
         """Find this partner's customers in the spine that came with the evaluated points.
 
         Raises RemoteProtocolError: wrong_length, wrong_spine (another list than the signed one), duplicate_points,
-        off_curve.
+        bad_point.
         """
         if len(answer) != body_size("answer", self.size, slots):
             raise remote("wrong_length", "answer")
@@ -110,7 +110,7 @@ class Owner:
     def answer(self, points: bytes) -> bytes:
         """A partner's points under this side's key, in their order, and the spine.
 
-        Raises RemoteProtocolError: wrong_length, duplicate_points, off_curve.
+        Raises RemoteProtocolError: wrong_length, duplicate_points, bad_point.
         """
         asked = split(points, POINT)
         if len(set(asked)) != len(asked):

@@ -120,7 +120,7 @@ BEYOND: dict[str, str] = {
     "bad_size": _ASK,
     "bad_alignment": _ASK,
     "wrong_party": "The letter was written by another party, or for another one.",
-    "off_curve": "The other side sent what is no point of P-256.",
+    "bad_point": "The other side sent what no masked customer looks like: a point of small order, or above 2^255 - 20.",
     "duplicate_points": "Every customer may be asked about once.",
     "too_many_points": "Raise align.max_points if the label owner agrees to answer for so many customers.",
     "align_mismatch": "Name the same align mode at the coordinator and at every node.",

@@ -111,7 +111,7 @@ def _modes(config: Config, plan: RunPlan) -> dict[str, Any]:
 
 
 ALIGNMENT = {
-    "psi": "Alignment was private set intersection (align=psi, P-256): the label owner learnt which partner knows "
+    "psi": "Alignment was private set intersection (align=psi, Curve25519): the label owner learnt which partner knows "
     "which of its customers and about how many each partner has; each partner learnt which of its own customers the "
     "label owner has, whether enough other partners know them, and about how many customers the label owner has; the "
     "coordinator learnt these sizes, rounded up by at most an eighth. No id left a node.",

@@ -1,9 +1,9 @@
 """The envelope of every message between coordinator and node, and the list of what may leave a node.
 
 Bytes: magic "fpm1", type (length-prefixed ASCII), body (canonical JSON, at most 4 KiB), parts (length-prefixed
-bytes). Parts carry fps1 messages, sealed letters of an alignment or sealed label releases; the body carries fixed
-codes, hashes and the size of the spine, never free text. Whatever is not listed in ``UPWARD`` cannot be encoded as a
-reply, and the wire test checks captured bytes against the same list.
+bytes). Parts carry fps1 messages, sealed letters of an alignment, names of a union or sealed label releases; the body
+carries fixed codes, hashes and the sizes of lists and spine, never free text. Whatever is not listed in ``UPWARD``
+cannot be encoded as a reply, and the wire test checks captured bytes against the same list.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ DOWNWARD = (
     "align-match",
     "align-views",
     "align-store",
+    "unite",
+    "unite-blind",
+    "unite-mask",
+    "unite-name",
+    "unite-store",
     "release-request",
     "release",
     "bins",
@@ -50,6 +55,9 @@ UPWARD = {
     "claims": 1,
     "views": MAX_PARTS,
     "aligned": 0,
+    "listed": 1,
+    "masked": 1,
+    "names": 1,
     "labels": MAX_PARTS,
     "labels-stored": 0,
     "bins-stored": 0,
@@ -62,7 +70,7 @@ UPWARD = {
 }
 """Reply type -> how many parts it may carry."""
 
-REPLY_BODY = {"identity": {"party"}, "approval": {"plan"}, "spine": {"size", "hash"}}
+REPLY_BODY = {"identity": {"party"}, "approval": {"plan"}, "spine": {"size", "hash"}, "listed": {"size"}}
 """Reply type -> keys of its body; the bodies of all others but "error" are empty."""
 
 REPLY_TO = {
@@ -76,6 +84,11 @@ REPLY_TO = {
     "align-match": "claims",
     "align-views": "views",
     "align-store": "aligned",
+    "unite": "listed",
+    "unite-blind": "masked",
+    "unite-mask": "masked",
+    "unite-name": "names",
+    "unite-store": "aligned",
     "release-request": "labels",
     "release": "labels-stored",
     "bins": "bins-stored",

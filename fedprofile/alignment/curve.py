@@ -44,11 +44,16 @@ def scalar(uniform: bytes) -> int:
 
 
 def inverse(k: int) -> int:
-    """The key that takes ``k`` off again: u(inverse(k) (kP)) = u(P) for a masked P.
+    """The key that takes ``k`` off again: u(inverse(k) (kP)) = u(P) for a masked P."""
+    return quotient(1, k)
 
-    One of k^-1 and -k^-1 modulo the order, taken to a multiple of eight, has the form that X25519 reads.
+
+def quotient(k: int, off: int) -> int:
+    """The key that masks by ``k`` and takes ``off`` off, in one multiplication.
+
+    One of k / off and its negative modulo the order, taken to a multiple of eight, has the form that X25519 reads.
     """
-    found = 8 * (pow(8 * k, -1, ORDER))
+    found = 8 * (k * pow(8 * off, -1, ORDER) % ORDER)
     return found if found >= 2**254 else 8 * ORDER - found
 
 

@@ -51,6 +51,12 @@ class Psi:
         return masked_hashes(messages, k)
 
 
+class Union(Psi):
+    """The same function under the keys of all parties together (``fedprofile.alignment.union``)."""
+
+    number = 4
+
+
 class Plain:
     """No secrecy towards the label owner, who sees a hash of every id of the partner's and can try ids against it."""
 
@@ -73,5 +79,5 @@ class Plain:
         return self.evaluate(self.blind(messages, k), k)
 
 
-SUITES: dict[str, Suite] = {"psi": Psi(), "plain": Plain()}
+SUITES: dict[str, Suite] = {"psi": Psi(), "plain": Plain(), "union": Union()}
 """By the name of ``align``; ``simulated`` compares nothing."""

@@ -22,6 +22,7 @@ class Checkpoint:
     cannot be asked again (0 in the strict profile); ``setups`` counts key agreements, so attempts never repeat.
 
     ``means`` are the opened mean gains a task, empty until then; ``spine_size`` is 0 until the run has aligned.
+    ``passed`` (size,): of which slots of a union the label owner gets the score sum; None where there is no union.
     ``uploads`` are the masked vectors of the last opened round, in wire order, by "update", "role/ROLE" and
     "stats/ROLE": what nodes recompute its sums from.
     """
@@ -32,6 +33,7 @@ class Checkpoint:
     released: bool = False
     spine_size: int = 0
     spine_hash: str = ""
+    passed: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
     shared: Weights = field(default_factory=dict)
     encoders: dict[str, Weights] = field(default_factory=dict)
     counts: dict[str, dict[str, npt.NDArray[np.float64]]] = field(default_factory=dict)
@@ -56,7 +58,9 @@ class CheckpointStore:
             arrays |= {f"encoder/{role}/{name}": value for name, value in weights.items()}
         for role, counts in state.counts.items():
             arrays |= {f"count/{role}/{name}": value for name, value in counts.items()}
-        plain = {k: v for k, v in vars(state).items() if k not in ("shared", "encoders", "counts", "uploads")}
+        plain = {k: v for k, v in vars(state).items() if k not in ("shared", "encoders", "counts", "uploads", "passed")}
+        if state.passed is not None:
+            arrays["passed"] = state.passed.astype(np.uint8)
         temporary = self.path.with_suffix(".new")
         temporary.write_bytes(save(arrays, metadata={"state": canonical(plain).decode()}))
         os.replace(temporary, self.path)
@@ -69,6 +73,9 @@ class CheckpointStore:
             state = Checkpoint(**json.loads(file.metadata()["state"]))
             for key in file.keys():  # noqa: SIM118 (safe_open is no mapping)
                 kind, _, rest = key.partition("/")
+                if kind == "passed":
+                    state.passed = file.get_tensor(key).astype(np.bool_)
+                    continue
                 if kind == "shared":
                     state.shared[rest] = file.get_tensor(key)
                     continue

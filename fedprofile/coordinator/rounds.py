@@ -28,6 +28,7 @@ from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
 from fedprofile.coordinator.opening import Opening, open_sums
 from fedprofile.coordinator.talk import Conversation, Talk
+from fedprofile.coordinator.uniting import pass_on, unite_all
 from fedprofile.coordinator.wire import Wire
 from fedprofile.errors import NodeFailed, RemoteProtocolError
 from fedprofile.messages import Envelope
@@ -138,7 +139,10 @@ class _Run:
         """Once a run; the spine binds every later round."""
         if self.state.spine_size == 0:
             self.watch.progress(Progress("align"))
-            fact = yield from align(self.ask, self.plan, self.roster)
+            if self.plan.align == "union":
+                fact, self.state.passed = yield from unite_all(self.ask, self.plan, self.roster)
+            else:
+                fact = yield from align(self.ask, self.plan, self.roster)
             self.state.spine_size, self.state.spine_hash = fact.size, fact.hash.hex()
             self._keep()
 
@@ -192,7 +196,10 @@ class _Run:
         request = self._request(round_id, self.everyone, layout, canonical(self.state.means))
         uploads = yield from self.ask(dict.fromkeys(self.partners, Envelope("round", parts=(request,))))
         total = self.session.masked_sum(round_id, {p: r.parts[0] for p, r in uploads.items()})
-        yield from self.ask({self.owner: Envelope("score-sum", parts=(request, total))})
+        parts = (
+            (request, total) if self.state.passed is None else pass_on(request, total, self.state.passed, self.roster)
+        )
+        yield from self.ask({self.owner: Envelope("score-sum", parts=parts)})
         self._opened("score", "", self.everyone, self.owner)
 
     def _weigh(self, last: int) -> Generator[dict[str, bytes], dict[str, bytes], None]:

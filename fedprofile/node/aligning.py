@@ -7,6 +7,7 @@ message; what was agreed lies in the run's state in the home.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from fedprofile.alignment.hashing import row_order
 from fedprofile.alignment.letters import Letter, LetterType, SpineFact
@@ -43,12 +44,18 @@ class Aligning:
     def me(self) -> str:
         return self.home.config.party
 
+    modes: ClassVar[tuple[str, ...]] = ("psi", "plain")
+    """The values of ``align`` that this side serves: asked in another's words, a node would tell more than agreed."""
+
     @property
     def suite(self) -> Suite:
-        """Raises RemoteProtocolError("align_mismatch") where the plan compares no ids."""
-        if self.plan.align not in SUITES:
-            raise remote("align_mismatch", "a simulated alignment compares nothing")
+        self.check_mode()
         return SUITES[self.plan.align]
+
+    def check_mode(self) -> None:
+        """Raises RemoteProtocolError("align_mismatch") unless the approved plan aligns as this side does."""
+        if self.plan.align not in self.modes:
+            raise remote("align_mismatch", "the approved plan aligns in another way")
 
     def rand(self) -> ByteSource:
         """Keys, shuffle and padding of this run: the same whenever this node aligns in it."""

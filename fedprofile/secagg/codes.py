@@ -126,6 +126,7 @@ BEYOND: dict[str, str] = {
     "align_mismatch": "Name the same align mode at the coordinator and at every node.",
     "no_spine": "Align first.",
     "bad_spine": "The label owner's signature says who made the spine; nobody else's counts.",
+    "union_release_changed": "One population a federation, for ever: use align=psi, or new partners.",
     "spine_changed": "A run has one spine; start a new run.",
     # recomputed sums
     "not_recomputed": "Ask who runs the coordinator: it sent something else than what the nodes summed.",

@@ -10,12 +10,11 @@ from typing import cast
 import numpy as np
 
 from fedprofile.aggregation import round_clip, shared_roles
-from fedprofile.alignment.hashing import split_bucket
+from fedprofile.alignment.hashing import TRAIN_BELOW, split_bucket
 from fedprofile.alignment.letters import size_class
 from fedprofile.config.schema import Config
 from fedprofile.data.federation import Federation
 from fedprofile.errors import ConfigError
-from fedprofile.label_owner.party import TRAIN_BELOW
 from fedprofile.models.layout import shared_shapes
 from fedprofile.secagg.policy import hidden
 from fedprofile.simulation.nodes import Alignment, SimulatedNode

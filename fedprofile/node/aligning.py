@@ -30,7 +30,10 @@ _MATCH, _ASKED = "match.safetensors", "asked"
 
 @dataclass
 class Aligning:
-    """What both sides of an alignment share at a node."""
+    """What both sides of an alignment share at a node.
+
+    Raises RemoteProtocolError("align_mismatch") under a plan that aligns in another way.
+    """
 
     home: NodeHome
     identity: Identity
@@ -44,18 +47,19 @@ class Aligning:
     def me(self) -> str:
         return self.home.config.party
 
-    modes: ClassVar[tuple[str, ...]] = ("psi", "plain")
+    modes: ClassVar[tuple[str, ...]] = ("psi", "plain", "simulated")
     """The values of ``align`` that this side serves: asked in another's words, a node would tell more than agreed."""
+
+    def __post_init__(self) -> None:
+        if self.plan.align not in self.modes:
+            raise remote("align_mismatch", "the approved plan aligns in another way")
 
     @property
     def suite(self) -> Suite:
-        self.check_mode()
+        """Raises RemoteProtocolError("align_mismatch") where the plan compares no ids."""
+        if self.plan.align not in SUITES:
+            raise remote("align_mismatch", "a simulated alignment compares nothing")
         return SUITES[self.plan.align]
-
-    def check_mode(self) -> None:
-        """Raises RemoteProtocolError("align_mismatch") unless the approved plan aligns as this side does."""
-        if self.plan.align not in self.modes:
-            raise remote("align_mismatch", "the approved plan aligns in another way")
 
     def rand(self) -> ByteSource:
         """Keys, shuffle and padding of this run: the same whenever this node aligns in it."""

@@ -159,6 +159,5 @@ class Uniting(Aligning):
         return self._side(ids)
 
     def _side(self, ids: Ids) -> Holder:
-        self.check_mode()
         lasting = keystream_source(self.home.derive("union", self.roster.hash))
         return Holder(ids, self.roster.hash, lasting, self.rand())

@@ -78,7 +78,7 @@ class TestWhatIsSent:
         with pytest.raises(AssertionError, match="crossed"):
             audit(captured, federated.job, federated.homes)
 
-    @pytest.mark.parametrize("mode", ["plain", "simulated"])
+    @pytest.mark.parametrize("mode", ["union", "plain", "simulated"])
     def test_is_accounted_for_however_customers_are_aligned(self, small, tmp_path, mode):
         federated = small(tmp_path, f"align={mode}")
         captured = listen(federated)

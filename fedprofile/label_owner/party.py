@@ -81,9 +81,11 @@ class LabelOwnerNode(Node):
         fold = read_fold(self.home)
         train = split_bucket(run.table.ids, fold) < TRAIN_BELOW
         mark = fingerprint(run.table.ids[train], release, self.roster.hash, fold).hex()
-        if any(e["release"] != mark for e in self.journal if e["event"] == "union-release"):
+        held = {e["release"] for e in self.journal if e["event"] == "union-release"}
+        if held - {mark}:
             raise refusal("union_release_changed")
-        self.journal.append({"event": "union-release", "release": mark})
+        if not held:
+            self.journal.append({"event": "union-release", "release": mark})
         names = split(self.home.read(UNION) or b"", NAME)
         full = fill(release, names, self.home.derive("union-labels"), fold)
         return {p.id: release if p.id == self.me else full for p in self.roster.parties}

@@ -1,9 +1,9 @@
 """The envelope of every message between coordinator and node, and the list of what may leave a node.
 
 Bytes: magic "fpm1", type (length-prefixed ASCII), body (canonical JSON, at most 4 KiB), parts (length-prefixed
-bytes). Parts carry fps1 messages, sealed letters of an alignment or sealed label releases; the body carries fixed
-codes, hashes and the size of the spine, never free text. Whatever is not listed in ``UPWARD`` cannot be encoded as a
-reply, and the wire test checks captured bytes against the same list.
+bytes). Parts carry fps1 messages, sealed letters of an alignment, names of a union or sealed label releases; the body
+carries fixed codes, hashes and the sizes of lists and spine, never free text. Whatever is not listed in ``UPWARD``
+cannot be encoded as a reply, and the wire test checks captured bytes against the same list.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ DOWNWARD = (
     "align-match",
     "align-views",
     "align-store",
+    "unite",
+    "unite-blind",
+    "unite-mask",
+    "unite-name",
+    "unite-store",
     "release-request",
     "release",
     "bins",
@@ -51,6 +56,9 @@ UPWARD = {
     "claims": 1,
     "views": MAX_PARTS,
     "aligned": 0,
+    "listed": 1,
+    "masked": 1,
+    "names": 1,
     "labels": MAX_PARTS,
     "labels-stored": 0,
     "bins-stored": 0,
@@ -74,6 +82,9 @@ MEANING = {
     "spine": "the shared order of customers, sealed for each partner (label owner only)",
     "claims": "blinded ids of both sides, sealed for the label owner",
     "views": "which customers enough parties know, sealed for each partner (label owner only)",
+    "listed": "how many customers it lists, padding included, signed (align=union)",
+    "masked": "blinded ids under this node's key as well, sealed for the next node (align=union)",
+    "names": "random names of its customers, which only all nodes together could trace (align=union)",
     "aligned": "that the alignment is kept",
     "labels": "randomised labels, sealed for each partner (label owner only)",
     "labels-stored": "that the released labels are kept",
@@ -87,7 +98,7 @@ MEANING = {
 }
 """Reply type -> what it tells, in words for a partner's security officer."""
 
-REPLY_BODY = {"identity": {"party"}, "approval": {"plan"}, "spine": {"size", "hash"}}
+REPLY_BODY = {"identity": {"party"}, "approval": {"plan"}, "spine": {"size", "hash"}, "listed": {"size"}}
 """Reply type -> keys of its body; the bodies of all others but "error" are empty."""
 
 PENDING = "pending"
@@ -104,6 +115,11 @@ REPLY_TO = {
     "align-match": "claims",
     "align-views": "views",
     "align-store": "aligned",
+    "unite": "listed",
+    "unite-blind": "masked",
+    "unite-mask": "masked",
+    "unite-name": "names",
+    "unite-store": "aligned",
     "release-request": "labels",
     "release": "labels-stored",
     "bins": "bins-stored",

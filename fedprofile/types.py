@@ -20,7 +20,7 @@ Kind = Literal["stats", "update", "role", "score"]
 KINDS: tuple[Kind, ...] = ("stats", "update", "role", "score")
 TaskKind = Literal["ordinal", "binary"]
 Ring = Literal[16, 32, 64]
-Align = Literal["psi", "plain", "simulated"]
+Align = Literal["psi", "union", "plain", "simulated"]
 Weights = dict[str, npt.NDArray[np.float32]]
 
 RING_DTYPE: dict[int, Any] = {16: np.uint16, 32: np.uint32, 64: np.uint64}

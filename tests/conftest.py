@@ -166,6 +166,45 @@ def roles(_built, tmp_path) -> World:
 
 
 @pytest.fixture(scope="session")
+def _united_once(tmp_path_factory) -> tuple[World, World, Any]:
+    """Before the first message, before the first round, and after the whole run, with its Outcome."""
+    import numpy as np
+
+    from fedprofile.node.source import write_table
+    from fedprofile.types import Table
+
+    config = tiny()
+    config.align.mode = "union"
+    fresh = build(tmp_path_factory.mktemp("union"), config, ("bank", "ecommerce", "tax"))
+    table = next(n for n in fresh.dealt if n.id == "tax").table
+    ids = np.concatenate([table.ids, np.array([f"OUT-{i:04d}" for i in range(300)])])
+    columns = {name: np.concatenate([v, v[:300]]) for name, v in table.columns.items()}
+    write_table(Table(ids, columns, table.categorical), fresh.home("tax").path / "table.parquet")
+    ready = _copy(fresh, tmp_path_factory.mktemp("ready") / "world")
+    ready.drive(until="round")
+    done = _copy(ready, tmp_path_factory.mktemp("done") / "world")
+    return fresh, ready, (done, done.drive())
+
+
+@pytest.fixture
+def united(_united_once, tmp_path) -> World:
+    """As ``world``, with align=union, and 300 customers of the tax office whom the bank does not have."""
+    return _copy(_united_once[0], tmp_path / "united")
+
+
+@pytest.fixture
+def united_ready(_united_once, tmp_path) -> World:
+    """``united`` with labels released."""
+    return _copy(_united_once[1], tmp_path / "united-ready")
+
+
+@pytest.fixture
+def united_finished(_united_once, tmp_path) -> tuple[World, Any]:
+    world, outcome = _united_once[2]
+    return _copy(world, tmp_path / "united-finished"), outcome
+
+
+@pytest.fixture(scope="session")
 def finished_once(tmp_path_factory, _built):
     done = _copy(_built(1), tmp_path_factory.mktemp("finished") / "world")
     return done, done.drive()

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 from bare import NodeData
 
-from fedprofile.alignment.hashing import cross_fit_fold, split_bucket
+from fedprofile.alignment.hashing import TRAIN_BELOW, cross_fit_fold, split_bucket
 from fedprofile.config.compose import compose
 from fedprofile.config.planning import make_plan, make_policy, views_needed
 from fedprofile.coordinator.job import Job
 from fedprofile.data.federation import Federation, make_federation
-from fedprofile.label_owner.party import TRAIN_BELOW
 from fedprofile.models.features import fit_features
 from fedprofile.privacy.randomised_response import flip_matrix, randomise
 from fedprofile.simulation.homes import give_alignment, give_labels, make_homes, make_roster, pin, write_job

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.str_]
+TRAIN_BELOW, VALID_BELOW = 60, 80
 
 
 def split_bucket(ids: Ids, fold: int = 0) -> npt.NDArray[np.int64]:

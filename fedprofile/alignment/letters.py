@@ -14,11 +14,12 @@ from fedprofile.secagg.codes import remote
 from fedprofile.secagg.identity import Identity, verify
 from fedprofile.types import Party, canonical
 
-LetterType = Literal["points", "answer", "claims", "views"]
-TYPES: tuple[LetterType, ...] = ("points", "answer", "claims", "views")
+LetterType = Literal["points", "answer", "claims", "views", "list"]
+TYPES: tuple[LetterType, ...] = ("points", "answer", "claims", "views", "list")
 MAGIC = b"fpa1"
 SIGNED = "alignment"
 SIGNED_SPINE = "spine"
+SIGNED_LIST = "list"
 PSEUDONYM, CLAIM = 16, 16
 _HASH, _ID, _SIZE, _SIGNATURE = 32, 16, 4, 64
 _HEAD = len(MAGIC) + 2 + _HASH + 2 * _ID + _SIZE
@@ -42,12 +43,13 @@ def body_size(type_: LetterType, points: int, slots: int) -> int:
         "answer": points * POINT + slots * PSEUDONYM,
         "claims": slots * CLAIM,
         "views": -(-slots // 8),
+        "list": _ID + points * POINT,
     }[type_]
 
 
 @dataclass(frozen=True)
 class Letter:
-    """One letter as its receiver reads it; ``size`` is points for ``points`` and ``answer``, else slots."""
+    """One letter as its receiver reads it; ``size`` is points for ``points``, ``answer`` and ``list``, else slots."""
 
     type: LetterType
     suite: int
@@ -114,3 +116,16 @@ class SpineFact:
             raise remote("bad_spine") from None
         verify(owner.sign_pk, SIGNED_SPINE, fact.signed_bytes(plan), signature)
         return fact
+
+
+def list_bytes(plan: bytes, party: Party, size: int) -> bytes:
+    """What a party signs of the list of its customers before a union: how long it is, padding included."""
+    return canonical({"plan": plan.hex(), "party": party.id, "size": size})
+
+
+def verified_size(size: object, signature: bytes, plan: bytes, party: Party) -> int:
+    """The announced size of a party's list. Raises RemoteProtocolError: bad_size, bad_signature."""
+    if type(size) is not int or not 0 < size < 1 << 32 or size != size_class(size):
+        raise remote("bad_size", "a list of customers")
+    verify(party.sign_pk, SIGNED_LIST, list_bytes(plan, party, size), signature)
+    return size

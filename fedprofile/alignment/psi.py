@@ -45,8 +45,8 @@ class Partner:
         self._key = scalar(rand(SCALAR_BYTES))
         self.size = size_class(len(self._ids))
         padding = [b"\0" + rand(32) for _ in range(self.size - len(self._ids))]
-        self._messages = [_message(i) for i in self._ids] + padding
-        self._order = _permutation(self.size, rand)
+        self._messages = [message_of(i) for i in self._ids] + padding
+        self._order = permutation(self.size, rand)
         self._noise = rand
 
     def points(self) -> bytes:
@@ -57,7 +57,7 @@ class Partner:
         """Find this partner's customers in the spine that came with the evaluated points.
 
         Raises RemoteProtocolError: wrong_length, wrong_spine (another list than the signed one), duplicate_points,
-        off_curve.
+        bad_point.
         """
         if len(answer) != body_size("answer", self.size, slots):
             raise remote("wrong_length", "answer")
@@ -94,7 +94,7 @@ class Owner:
     def __init__(self, ids: Ids, plan: bytes, suite: Suite, rand: Rand, values: bytes | None = None) -> None:
         self._plan, self._suite = plan, suite
         self._key = scalar(rand(SCALAR_BYTES))
-        self._messages = [_message(str(i)) for i in ids]
+        self._messages = [message_of(str(i)) for i in ids]
         self.values = suite.own(self._messages, self._key) if values is None else values
         self.size = size_class(len(self._messages))
         each = zip(self._messages, split(self.values, POINT), strict=True)
@@ -110,7 +110,7 @@ class Owner:
     def answer(self, points: bytes) -> bytes:
         """A partner's points under this side's key, in their order, and the spine.
 
-        Raises RemoteProtocolError: wrong_length, duplicate_points, off_curve.
+        Raises RemoteProtocolError: wrong_length, duplicate_points, bad_point.
         """
         asked = split(points, POINT)
         if len(set(asked)) != len(asked):
@@ -158,7 +158,7 @@ def split(data: bytes, width: int) -> list[bytes]:
     return [data[at : at + width] for at in range(0, len(data), width)]
 
 
-def _message(id: str) -> bytes:
+def message_of(id: str) -> bytes:
     """An id as it is hashed; what pads a list starts with a zero byte, which no normalised id does."""
     return b"\1" + id.encode()
 
@@ -171,7 +171,7 @@ def _claim(plan: bytes, party: str, message: bytes, value: bytes) -> bytes:
     return digest("claim/1", plan, party.encode(), message, value)[:CLAIM]
 
 
-def _permutation(n: int, rand: Rand) -> Positions:
+def permutation(n: int, rand: Rand) -> Positions:
     """Uniform up to a collision of two 128-bit tags."""
     tags = split(rand(n * _TAG), _TAG)
     return np.array(sorted(range(n), key=tags.__getitem__), dtype=np.int64)

@@ -17,7 +17,7 @@ from fedprofile.types import digest
 
 
 class Suite(Protocol):
-    """One way to compare ids; ``k`` are scalars of P-256, the partner's in blind and unblind, the owner's elsewhere."""
+    """One way to compare ids; ``k`` are keys of X25519, the partner's in blind and unblind, the owner's elsewhere."""
 
     @property
     def number(self) -> int:
@@ -34,9 +34,9 @@ class Suite(Protocol):
 
 
 class Psi:
-    """2HashDH (Jarecki, Kiayias, Krawczyk 2014; RFC 9497) on x-coordinates: neither side sees an id of the other's."""
+    """2HashDH (Jarecki, Kiayias, Krawczyk 2014; RFC 9497) on Curve25519: neither side sees an id of the other's."""
 
-    number = 1
+    number = 3
 
     def blind(self, messages: Sequence[bytes], k: int) -> bytes:
         return masked_hashes(messages, k)
@@ -49,6 +49,12 @@ class Psi:
 
     def own(self, messages: Sequence[bytes], k: int) -> bytes:
         return masked_hashes(messages, k)
+
+
+class Union(Psi):
+    """The same function under the keys of all parties together (``fedprofile.alignment.union``)."""
+
+    number = 4
 
 
 class Plain:
@@ -73,5 +79,5 @@ class Plain:
         return self.evaluate(self.blind(messages, k), k)
 
 
-SUITES: dict[str, Suite] = {"psi": Psi(), "plain": Plain()}
+SUITES: dict[str, Suite] = {"psi": Psi(), "plain": Plain(), "union": Union()}
 """By the name of ``align``; ``simulated`` compares nothing."""

@@ -31,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     init.add_argument("--org", default="", help="the organisation's full name (default: the party)")
     init.add_argument("--contract", type=Path, metavar="FILE", help="default: the one shipped for the role")
     init.add_argument("--secure", choices=["strict", "resilient"], default="strict", help="default: %(default)s")
-    init.add_argument("--align", choices=["psi", "plain"], default="psi", help="default: %(default)s")
+    init.add_argument("--align", choices=["psi", "union", "plain"], default="psi", help="default: %(default)s")
     init.add_argument("--kem", choices=["x25519", "x25519_mlkem768"], default="x25519", help="default: %(default)s")
     init.add_argument("--consent", choices=["ledger", "simulated"], default="ledger", help="default: %(default)s")
 

@@ -13,7 +13,7 @@ from fedprofile.errors import ConfigError
 from fedprofile.mlflow_io.store import check_uri
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "align.mode": ("psi", "plain", "simulated"),
+    "align.mode": ("psi", "union", "plain", "simulated"),
     "learning.name": ("fused_scores",),
     "learning.share": ("all", "role", "none"),
     "learning.trees": ("auto", "always", "never"),

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from fedprofile.types import Weights, canonical
 
-_ARRAYS = frozenset({"shared", "encoders", "counts", "uploads", "suspended"})
+_ARRAYS = frozenset({"shared", "encoders", "counts", "uploads", "suspended", "passed"})
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Checkpoint:
 
     ``means`` are the opened mean gains a task, empty until then; ``late``: partners without whom they were opened and
     who have to judge their scores yet; ``spine_size`` is 0 until the run has aligned.
+    ``passed`` (size,): of which slots of a union the label owner gets the score sum; None where there is no union.
     ``uploads`` are the masked vectors of the last opened round, in wire order, by "update", "role/ROLE" and
     "stats/ROLE": what nodes recompute its sums from. ``suspended``: the resilient sums of one t that are being opened.
     """
@@ -35,6 +36,7 @@ class Checkpoint:
     released: bool = False
     spine_size: int = 0
     spine_hash: str = ""
+    passed: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
     shared: Weights = field(default_factory=dict)
     encoders: dict[str, Weights] = field(default_factory=dict)
     counts: dict[str, dict[str, npt.NDArray[np.float64]]] = field(default_factory=dict)
@@ -63,6 +65,8 @@ class CheckpointStore:
         for role, counts in state.counts.items():
             arrays |= {f"count/{role}/{name}": value for name, value in counts.items()}
         plain = {k: v for k, v in vars(state).items() if k not in _ARRAYS}
+        if state.passed is not None:
+            arrays["passed"] = state.passed.astype(np.uint8)
         temporary = self.path.with_suffix(".new")
         temporary.write_bytes(save(arrays, metadata={"state": canonical(plain).decode()}))
         os.replace(temporary, self.path)
@@ -75,6 +79,9 @@ class CheckpointStore:
             state = Checkpoint(**json.loads(file.metadata()["state"]))
             for key in sorted(file.keys()):
                 kind, _, rest = key.partition("/")
+                if kind == "passed":
+                    state.passed = file.get_tensor(key).astype(np.bool_)
+                    continue
                 if kind == "shared":
                     state.shared[rest] = file.get_tensor(key)
                     continue

@@ -30,6 +30,7 @@ from fedprofile.coordinator.holdings import Holdings
 from fedprofile.coordinator.job import Job
 from fedprofile.coordinator.opening import TOO_FEW, open_sums, reopen_sums
 from fedprofile.coordinator.talk import Conversation, Talk
+from fedprofile.coordinator.uniting import pass_on, unite_all
 from fedprofile.coordinator.wire import Wire
 from fedprofile.crash import crash_at
 from fedprofile.errors import NodeFailed, ProtocolError, RemoteProtocolError
@@ -193,7 +194,10 @@ class _Run(Holdings):
         """Once a run; the spine binds every later round."""
         if self.state.spine_size == 0:
             self.watch.progress(Progress("align"))
-            fact = yield from align(self.ask, self.plan, self.roster)
+            if self.plan.align == "union":
+                fact, self.state.passed = yield from unite_all(self.ask, self.plan, self.roster)
+            else:
+                fact = yield from align(self.ask, self.plan, self.roster)
             self.state.spine_size, self.state.spine_hash = fact.size, fact.hash.hex()
             self._keep()
 
@@ -245,7 +249,10 @@ class _Run(Holdings):
         request = self._request(round_id, self.everyone, layout, canonical(self.state.means))
         uploads = yield from self.ask(dict.fromkeys(self.partners, Envelope("round", parts=(request,))))
         total = self.session.masked_sum(round_id, {p: r.parts[0] for p, r in uploads.items()})
-        yield from self.ask({self.owner: Envelope("score-sum", parts=(request, total))})
+        parts = (
+            (request, total) if self.state.passed is None else pass_on(request, total, self.state.passed, self.roster)
+        )
+        yield from self.ask({self.owner: Envelope("score-sum", parts=parts)})
         self._opened("score", "", self.everyone, self.owner)
 
     def _catch_up(self, last: int) -> Generator[dict[str, bytes], dict[str, bytes], None]:

@@ -75,7 +75,7 @@ def make_wheelhouse(folder: Path, wheel: Path | None = None) -> Wheelhouse:
     own = str(wheel) if wheel else str(_source(distribution(PROJECT)))
     _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), own)
     pins = [f"{c.name}=={c.version}" for c in found.values() if c.name != PROJECT]
-    _pip("download", "--no-deps", "--only-binary", ":all:", "--dest", str(wheels), *pins)
+    _pip("wheel", "--no-deps", "--wheel-dir", str(wheels), *pins)  # some are published as source only
     return write_lists(folder, found)
 
 

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fedprofile.alignment.hashing import split_bucket
+from fedprofile.alignment.hashing import TRAIN_BELOW, VALID_BELOW, split_bucket
 from fedprofile.errors import UsageError
 from fedprofile.label_owner.home import read_fold, read_labels, read_membership
-from fedprofile.label_owner.party import SCORE_SUM, TRAIN_BELOW, VALID_BELOW
+from fedprofile.label_owner.party import SCORE_SUM
 from fedprofile.models.bank import BankData, BankModels, fit_bank
 from fedprofile.models.fusion import FusedModel, fit_fusion
-from fedprofile.node.home import NodeHome
+from fedprofile.node.home import Arrays, NodeHome
 from fedprofile.node.run import NodeRun
 from fedprofile.types import Roster, RunPlan, Table, Task
 
 Probabilities = dict[str, npt.NDArray[np.float64]]
 Mask = npt.NDArray[np.bool_]
+PARTNERS = "partners"
+"""The only column of ``known`` after a union: enough partners know the customer."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,19 @@ class Fusion:
 
 
 def owner_data(home: NodeHome, plan: RunPlan, roster: Roster) -> OwnerData:
-    """Read the label owner's home. ``known`` (n, R) is 1 where some node of a role knows the customer and enough do."""
+    """Read the label owner's home. ``known`` (n, R) is 1 where some node of a role knows the customer and enough do.
+
+    Of a union the label owner knows only the last: R is 1.
+    """
     run = NodeRun(home, plan, roster)
     table, spine = run.table, run.spine
     labels = {name: values[spine.rows] for name, values in read_labels(home, plan.tasks).items()}
     bucket = split_bucket(table.ids, read_fold(home))
+    valid = (bucket >= TRAIN_BELOW) & (bucket < VALID_BELOW)
+    split = (bucket < TRAIN_BELOW, valid, bucket >= VALID_BELOW)
+    if plan.align == "union":
+        known = _passed(home, spine.slots)[:, None].astype(np.float32)
+        return OwnerData(table, spine.slots, labels, *split, (PARTNERS,), known)
     membership = read_membership(home).known
     views = np.sum(list(membership.values()), axis=0)
     enough = (views >= plan.min_views)[spine.slots]
@@ -69,16 +79,23 @@ def owner_data(home: NodeHome, plan: RunPlan, roster: Roster) -> OwnerData:
     for column, role in enumerate(roles):
         member = np.any([membership[p.id] for p in roster.members(role)], axis=0)[spine.slots]
         known[:, column] = member & enough
-    valid = (bucket >= TRAIN_BELOW) & (bucket < VALID_BELOW)
-    return OwnerData(table, spine.slots, labels, bucket < TRAIN_BELOW, valid, bucket >= VALID_BELOW, roles, known)
+    return OwnerData(table, spine.slots, labels, *split, roles, known)
 
 
 def read_sums(home: NodeHome, spine_slots: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """The opened sums (n, C) in the order of the owner's rows. Raises UsageError before any were opened."""
+    return np.asarray(_kept(home)["sums"][spine_slots])
+
+
+def _passed(home: NodeHome, spine_slots: npt.NDArray[np.int64]) -> Mask:
+    return _kept(home)["passed"][spine_slots].astype(np.bool_)
+
+
+def _kept(home: NodeHome) -> Arrays:
     kept = home.read_arrays(SCORE_SUM)
     if kept is None:
         raise UsageError("no score sum was opened in this home", "Finish the training first.")
-    return np.asarray(kept["sums"][spine_slots])
+    return kept
 
 
 FitBank = Callable[[BankData, tuple[Task, ...], int], BankModels]

@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fedprofile.aggregation import SCORES
-from fedprofile.alignment.hashing import split_bucket
+from fedprofile.alignment.hashing import TRAIN_BELOW, VALID_BELOW, split_bucket
+from fedprofile.alignment.psi import read_views, split
+from fedprofile.alignment.union import NAME
 from fedprofile.errors import RemoteProtocolError
 from fedprofile.label_owner.aligning import OwnerAligning
 from fedprofile.label_owner.home import read_fold, read_labels, read_membership
-from fedprofile.label_owner.release import release_labels, restrict
+from fedprofile.label_owner.release import fill, fingerprint, release_labels, restrict
 from fedprofile.messages import Envelope
 from fedprofile.node.consent import bind, remember_trained
 from fedprofile.node.home import NodeHome
@@ -20,11 +22,12 @@ from fedprofile.node.party import SIGNED_RELEASE, Node, only_part
 from fedprofile.node.recompute import check_final
 from fedprofile.node.rounds import tensors
 from fedprofile.node.run import NodeRun
+from fedprofile.node.uniting import UNION
 from fedprofile.privacy.sealing import LabelRelease, seal
+from fedprofile.secagg.codes import refusal
 
 SCORE_SUM = "score_sum.safetensors"
 SHARED_MODEL = "shared.safetensors"
-TRAIN_BELOW, VALID_BELOW = 60, 80
 
 
 class LabelOwnerNode(Node):
@@ -51,10 +54,10 @@ class LabelOwnerNode(Node):
     def _release(self, _: Envelope) -> Envelope:
         run, session = self.run, self.keeper.current
         release = self._released(run)
-        membership = read_membership(self.home).known
+        copies = self._to_union(run, release) if run.plan.align == "union" else self._to_each(run, release)
         parts = []
         for party in self.roster.parties:
-            mine = release if party.id == self.me else restrict(release, membership[party.id], run.plan)
+            mine = copies[party.id]
             plain = mine.encode(run.plan.tasks)
             sealed = seal(plain, session.peer_seal_key(party.id), run.plan.hash, party.id)
             parts.append(sealed + self.identity.sign(SIGNED_RELEASE, sealed))
@@ -71,16 +74,45 @@ class LabelOwnerNode(Node):
         remember_trained(self.home, run.plan, run.permit, used)
         return release_labels(run.table.ids, labels, train, run.spine, run.plan, self.home.derive("labels"))
 
+    def _to_each(self, run: NodeRun, release: LabelRelease) -> dict[str, LabelRelease]:
+        """To each partner what is about its own customers."""
+        membership = read_membership(self.home).known
+        return {p: restrict(release, known, run.plan) for p, known in membership.items()} | {self.me: release}
+
+    def _to_union(self, run: NodeRun, release: LabelRelease) -> dict[str, LabelRelease]:
+        """To all partners the same, for every slot. Told twice for other customers, they could see whose labels stay.
+
+        Raises PolicyRefusal("union_release_changed").
+        """
+        fold = read_fold(self.home)
+        released = run.table.ids[np.isin(run.spine.slots, release.slots)]
+        mark = fingerprint(released, release, self.roster.hash, fold).hex()
+        held = {e["release"] for e in self.journal if e["event"] == "union-release"}
+        if held - {mark}:
+            raise refusal("union_release_changed")
+        if not held:
+            self.journal.append({"event": "union-release", "release": mark})
+        names = split(self.home.read(UNION) or b"", NAME)
+        full = fill(release, names, self.home.derive("union-labels"), fold)
+        return {p.id: release if p.id == self.me else full for p in self.roster.parties}
+
     def _open_scores(self, envelope: Envelope) -> Envelope:
-        """Open the sum once and keep it; asked again after a crash, what was opened stays as it is."""
-        if len(envelope.parts) != 2:
+        """Open the sum once and keep it; asked again after a crash, what was opened stays as it is.
+
+        In a union it comes with one bit a slot: of which slots the coordinator has passed the sum on.
+        """
+        united = self.run.plan.align == "union"
+        if len(envelope.parts) != 2 + united:
             raise RemoteProtocolError("bad_envelope", "a score sum comes with its request")
         if self.home.read(SCORE_SUM) is None:
             session = self.keeper.current
             request = session.verify_round(envelope.parts[0])
+            size = self.run.alignment.size
+            passed = read_views(envelope.parts[2], size) if united else np.ones(size, dtype=np.bool_)
             sums = session.open_sum(envelope.parts[1], request)[SCORES].astype(np.float32)
+            sums[~passed] = 0
             sums[self._unpermitted()] = 0
-            self.home.write_arrays(SCORE_SUM, {"sums": sums})
+            self.home.write_arrays(SCORE_SUM, {"sums": sums, "passed": passed.astype(np.uint8)})
         return Envelope("opened")
 
     def _unpermitted(self) -> npt.NDArray[np.int64]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +13,7 @@ import numpy.typing as npt
 from fedprofile.errors import PolicyRefusal
 from fedprofile.privacy.randomised_response import class_prior, flip_matrix, randomise
 from fedprofile.privacy.sealing import LabelRelease
-from fedprofile.types import RunPlan, Spine
+from fedprofile.types import RunPlan, Spine, canonical, digest
 
 
 def release_labels(
@@ -44,6 +47,28 @@ def restrict(release: LabelRelease, known: npt.NDArray[np.bool_], plan: RunPlan)
     _large_enough(int(kept.sum()), plan)
     labels = {name: values[kept] for name, values in release.labels.items()}
     return LabelRelease(release.slots[kept], labels, release.priors, release.eps)
+
+
+def fill(release: LabelRelease, names: Sequence[bytes], secret: bytes, fold: int) -> LabelRelease:
+    """The release of a union: a label for every slot, so that nobody sees which are the label owner's customers.
+
+    names (size,) by slot. A slot outside ``release`` gets what was released for a customer drawn by HMAC-SHA256 of the
+    slot's name: all its tasks and gaps together, once for ever, so that neither one release nor two tell a label of
+    nobody from a customer's. Drawing among released labels costs no further epsilon.
+    """
+    donor = np.empty(len(names), dtype=np.int64)
+    for slot, name in enumerate(names):
+        donor[slot] = int.from_bytes(hmac.digest(secret, name, hashlib.sha256)[:8], "big") % len(release.slots)
+    donor[release.slots] = np.arange(len(release.slots))
+    labels = {task: values[donor] for task, values in release.labels.items()}
+    return replace(release, slots=np.arange(len(names)), labels=labels, fold=fold)
+
+
+def fingerprint(ids: npt.NDArray[np.str_], release: LabelRelease, roster: bytes, fold: int) -> bytes:
+    """Recognises what a union was told: whom (ids (m,) of the released), what, and under which names."""
+    facts = canonical({"eps": release.eps, "fold": fold, "tasks": sorted(release.labels)})
+    columns = (release.labels[task].tobytes() for task in sorted(release.labels))
+    return digest("union-release/1", roster, facts, *columns, *(str(i).encode() for i in ids))
 
 
 def _large_enough(customers: int, plan: RunPlan) -> None:

@@ -7,6 +7,7 @@ message; what was agreed lies in the run's state in the home.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from fedprofile.alignment.hashing import row_order
 from fedprofile.alignment.letters import Letter, LetterType, SpineFact
@@ -30,7 +31,10 @@ _MATCH, _ASKED = "match.safetensors", "asked"
 
 @dataclass
 class Aligning:
-    """What both sides of an alignment share at a node."""
+    """What both sides of an alignment share at a node.
+
+    Raises RemoteProtocolError("align_mismatch") under a plan that aligns in another way.
+    """
 
     home: NodeHome
     identity: Identity
@@ -43,6 +47,13 @@ class Aligning:
     @property
     def me(self) -> str:
         return self.home.config.party
+
+    modes: ClassVar[tuple[str, ...]] = ("psi", "plain", "simulated")
+    """The values of ``align`` that this side serves: asked in another's words, a node would tell more than agreed."""
+
+    def __post_init__(self) -> None:
+        if self.plan.align not in self.modes:
+            raise remote("align_mismatch", "the approved plan aligns in another way")
 
     @property
     def suite(self) -> Suite:

@@ -30,6 +30,7 @@ from fedprofile.node.recompute import check_counts
 from fedprofile.node.rounds import answer_round, tensors
 from fedprofile.node.run import NodeRun
 from fedprofile.node.session import SessionKeeper
+from fedprofile.node.uniting import Uniting
 from fedprofile.privacy.sealing import unseal
 from fedprofile.secagg.identity import Identity, verify
 from fedprofile.secagg.policy import stricter
@@ -62,6 +63,11 @@ class Node:
             "align": self._align,
             "align-match": self._align_match,
             "align-store": self._align_store,
+            "unite": self._list,
+            "unite-blind": self._blind,
+            "unite-mask": self._mask,
+            "unite-name": self._name,
+            "unite-store": self._store_union,
             "release": self._store_release,
             "bins": self._store_bins,
             "round": self._round,
@@ -189,6 +195,24 @@ class Node:
             aligning.store_simulated(self._fact(envelope, part))
         else:
             aligning.store(part)
+        self._run = None
+        return Envelope("aligned")
+
+    def _list(self, _: Envelope) -> Envelope:
+        size, signature = self._aligning(Uniting).listed()
+        return Envelope("listed", {"size": size}, (signature,))
+
+    def _blind(self, envelope: Envelope) -> Envelope:
+        return Envelope("masked", parts=(self._aligning(Uniting).blind(envelope.body, envelope.parts),))
+
+    def _mask(self, envelope: Envelope) -> Envelope:
+        return Envelope("masked", parts=(self._aligning(Uniting).mask(only_part(envelope)),))
+
+    def _name(self, envelope: Envelope) -> Envelope:
+        return Envelope("names", parts=(self._aligning(Uniting).names(only_part(envelope)),))
+
+    def _store_union(self, envelope: Envelope) -> Envelope:
+        self._aligning(Uniting).store(envelope.body, only_part(envelope))
         self._run = None
         return Envelope("aligned")
 

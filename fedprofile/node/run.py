@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedprofile.aggregation import GAINS, SCORES, gain_layout, score_layout
-from fedprofile.alignment.hashing import cross_fit_fold, uniform
+from fedprofile.alignment.hashing import TRAIN_BELOW, cross_fit_fold, split_bucket, uniform
 from fedprofile.errors import RemoteProtocolError
 from fedprofile.governance.permits import Permit, Use
 from fedprofile.models.features import FeatureMap, fit_features
@@ -22,14 +22,16 @@ from fedprofile.node.randomness import ByteSource, keystream_source
 from fedprofile.node.scoring import place, weigh
 from fedprofile.node.snapshot import held_table
 from fedprofile.node.source import now, read_permitted, restrict
-from fedprofile.node.spine import read_spine
+from fedprofile.node.spine import SHARE, read_spine
 from fedprofile.node.training import LocalTraining
-from fedprofile.privacy.randomised_response import flip_matrix
+from fedprofile.privacy.randomised_response import diluted, flip_matrix
 from fedprofile.privacy.sealing import LabelRelease
 from fedprofile.secagg.encoding import quantise
 from fedprofile.types import MISSING_LABEL, Quantised, Roster, RunPlan, Spine, Table, Weights, canonical
 
 _RELEASE, _FEATURES, _SCORES = "release.bin", "features.json", "scores.safetensors"
+LEAST_SHARE = 1 / 32
+"""Half of the smallest part that is told: a share that was rounded to none."""
 
 
 class NodeRun:
@@ -100,7 +102,11 @@ class NodeRun:
         release = LabelRelease.decode(data, self.plan.tasks)
         if release.eps != self.plan.label_eps:
             raise RemoteProtocolError("bad_release", "the release was not made at the plan's epsilon")
-        if not np.isin(release.slots, self.alignment.slots).all():
+        if self._united != (release.fold is not None):
+            raise RemoteProtocolError("bad_release", "the release is not of this plan's alignment")
+        if self._united and not np.array_equal(release.slots, np.arange(self.alignment.size)):
+            raise RemoteProtocolError("bad_release", "a union's release has a label for every slot")
+        if not self._united and not np.isin(release.slots, self.alignment.slots).all():
             raise RemoteProtocolError("bad_release", "the release names customers outside this node's alignment")
         self.home.write(_RELEASE, data)
 
@@ -116,14 +122,28 @@ class NodeRun:
         row_of = np.full(self.alignment.size, -1, dtype=np.int64)
         row_of[self.spine.slots] = np.arange(len(self.spine.slots))
         rows = row_of[self._release.slots]
-        here = rows >= 0  # a released customer may have left since
-        rows, labels = rows[here], {}
+        own = rows >= 0  # a released customer may have left since, or be another's
+        if self._release.fold is not None:
+            own[own] = (split_bucket(self.table.ids, self._release.fold) < TRAIN_BELOW)[rows[own]]
+        labels = {}
         for name, values in self._release.labels.items():
             labels[name] = np.full(len(self.spine.slots), MISSING_LABEL, dtype=np.int64)
-            labels[name][rows] = values[here]
+            labels[name][rows[own]] = values[own]
         train = np.zeros(len(self.spine.slots), dtype=np.bool_)
-        train[rows] = True
+        train[rows[own]] = True
         return labels, train
+
+    @property
+    def _united(self) -> bool:
+        """Among this node's labels stand some of nobody: customers whom the label owner does not have."""
+        return self.plan.align == "union" and not self.is_owner
+
+    @property
+    def _share(self) -> float:
+        """The part of this node's labels that are of the customers they stand for, as the coordinator rounded it."""
+        if not self._united:
+            return 1.0
+        return float(np.clip(float((self.home.read(SHARE) or b"1").decode()), LEAST_SHARE, 1.0))
 
     # -- stages -----------------------------------------------------------------------------------
     def counts(self) -> dict[str, npt.NDArray[np.float64]]:
@@ -174,10 +194,11 @@ class NodeRun:
         return learner
 
     def _flips(self) -> dict[str, npt.NDArray[np.float32] | None]:
-        eps = self.plan.label_eps
-        return {
-            t.name: None if eps is None else flip_matrix(t.classes, eps).astype(np.float32) for t in self.plan.tasks
-        }
+        eps, share, priors = self.plan.label_eps, self._share, self._priors()
+        if eps is None and share == 1:
+            return {t.name: None for t in self.plan.tasks}
+        of = {t.name: diluted(flip_matrix(t.classes, eps), priors[t.name], share) for t in self.plan.tasks}
+        return {name: flips.astype(np.float32) for name, flips in of.items()}
 
     def _priors(self) -> dict[str, npt.NDArray[np.float64]]:
         return {t.name: np.array(self._release.priors[t.name]) for t in self.plan.tasks}

@@ -8,7 +8,7 @@ from fedprofile.node.home import Arrays, NodeHome
 from fedprofile.secagg.codes import remote
 from fedprofile.types import Spine
 
-SPINE = "spine.safetensors"
+SPINE, SHARE = "spine.safetensors", "share"
 
 
 def read_spine(home: NodeHome) -> Spine:

@@ -38,6 +38,17 @@ def flip_matrix(classes: int, eps: float | None) -> Matrix:
     return flips
 
 
+def diluted(flips: Matrix, prior: Matrix, share: float) -> Matrix:
+    """(K, K): ``flips`` where only a ``share`` of the labels are of the rows they stand for (0 < share <= 1).
+
+    The others are released labels of customers drawn at random, whose classes have the distribution ``prior`` (K,):
+    share F + (1 - share) 1 (prior F). Rows sum to one and the determinant is share^(K-1) det F, so that a loss
+    corrected by it is as consistent as by F itself (Patrini 2017, theorem 2) where who is whose does not depend on
+    the row's features.
+    """
+    return share * flips + (1 - share) * np.broadcast_to(prior @ flips, flips.shape)
+
+
 def unmix(observed: Matrix, flips: Matrix, floor: float = 1e-3) -> Matrix:
     """True class distribution behind an observed one: observed @ flips^-1, floored and renormalised. (..., K)."""
     true = np.clip(observed @ np.linalg.inv(flips), floor, 1)

@@ -29,17 +29,21 @@ SEAL_OVERHEAD = 32 + 16
 
 @dataclass(frozen=True)
 class LabelRelease:
-    """Randomised labels for m customers by spine slot: labels[task] (m,) int64, priors[task] (K,)."""
+    """Randomised labels for m customers by spine slot: labels[task] (m,) int64, priors[task] (K,).
+
+    ``fold`` only where labels of nobody stand among them (``align=union``): by it a partner finds the training
+    customers among its own, which the slots of the release no longer show.
+    """
 
     slots: npt.NDArray[np.int64] = field(repr=False)
     labels: Mapping[str, npt.NDArray[np.int64]] = field(repr=False)
     priors: Mapping[str, tuple[float, ...]]
     eps: float | None
+    fold: int | None = None
 
     def encode(self, tasks: tuple[Task, ...]) -> bytes:
-        head = canonical(
-            {"m": len(self.slots), "priors": {k: list(v) for k, v in self.priors.items()}, "eps": self.eps}
-        )
+        facts = {"m": len(self.slots), "priors": {k: list(v) for k, v in self.priors.items()}, "eps": self.eps}
+        head = canonical(facts if self.fold is None else facts | {"fold": self.fold})
         columns = np.stack([self.labels[t.name] for t in tasks]).astype(np.int8)
         return len(head).to_bytes(4, "big") + head + self.slots.astype("<u4").tobytes() + columns.tobytes()
 
@@ -61,9 +65,12 @@ class LabelRelease:
             if any(len(priors[t.name]) != t.classes for t in tasks):
                 raise ValueError("priors")
             eps = None if head["eps"] is None else float(head["eps"])
+            fold = head.get("fold")
+            if fold is not None and (type(fold) is not int or not 0 <= fold < 5):
+                raise ValueError("fold")
         except (ValueError, KeyError, TypeError, OverflowError):
             raise RemoteProtocolError("bad_release", "the label release does not fit the plan's tasks") from None
-        return LabelRelease(slots, {t.name: c for t, c in zip(tasks, columns, strict=True)}, priors, eps)
+        return LabelRelease(slots, {t.name: c for t, c in zip(tasks, columns, strict=True)}, priors, eps, fold)
 
 
 def _info(what: Sealed, plan_hash: bytes, party: str) -> bytes:

@@ -55,13 +55,13 @@ def compute(
     runs = [NodeRun(homes[p.id], plan, roster) for p in roster.parties]
 
     def alone() -> dict[str, Probabilities]:
-        return {"alone": _fused(config, fusion, _members_alone(runs, plan))}
+        return {"alone": _fused(config, fusion, _opened(_members_alone(runs, plan), data))}
 
     # lightgbm and torch leave the interpreter alone while they compute, so threads use all cores without a copy
     with ThreadPoolExecutor(os.cpu_count(), initializer=_one_thread) as pool:
         members = pool.submit(cache.probabilities, key, alone)
         pooled = pool.submit(cache.probabilities, ["pooled", *base], lambda: _pooled(federation, data, plan, seed))
-        roles = data.roles if config.baselines.gain_by_partner else ()
+        roles = federation.partners if config.baselines.gain_by_partner else ()
         without = {role: pool.submit(_fused, config, fusion, *_without(runs, fusion, role)) for role in roles}
         together, apart = pooled.result(), members.result()["alone"]
         return Baselines(together["network"], together["gbdt"], apart, {r: w.result() for r, w in without.items()})
@@ -84,8 +84,14 @@ def _without(runs: list[NodeRun], fusion: Fusion, role: str) -> tuple[Sums, Sums
     for run in runs:
         if run.role == role:
             sums -= run.placed_scores()[runs[0].spine.slots].astype(np.float32)
-    known[:, fusion.data.roles.index(role)] = 0
-    return sums, known
+    if role in fusion.data.roles:  # a union does not tell which role knows whom
+        known[:, fusion.data.roles.index(role)] = 0
+    return _opened(sums, fusion.data), known
+
+
+def _opened(sums: Sums, data: OwnerData) -> Sums:
+    """Nothing of customers whose score sum nobody opens; in a union nodes do not know who they are."""
+    return np.where((data.known != 0).any(axis=1, keepdims=True), sums, np.float32(0))
 
 
 def _pooled(federation: Federation, data: OwnerData, plan: RunPlan, seed: int) -> dict[str, Probabilities]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedprofile.alignment.hashing import split_bucket
+from fedprofile.alignment.hashing import TRAIN_BELOW, split_bucket
 from fedprofile.alignment.letters import size_class
 from fedprofile.config.planning import MANY_ROWS, FederationFacts, NodeFacts, views_needed
 from fedprofile.config.schema import Config
 from fedprofile.data.federation import Federation
 from fedprofile.errors import ConfigError
-from fedprofile.label_owner.party import TRAIN_BELOW
 from fedprofile.simulation.nodes import Alignment, SimulatedNode
 from fedprofile.types import Table
 

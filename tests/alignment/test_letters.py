@@ -73,7 +73,7 @@ def test_there_are_eight_classes_an_octave():
 
 def test_sizes_of_bodies():
     sizes = [body_size(t, 288, 643) for t in TYPES]
-    assert sizes == [288 * 32, 288 * 32 + 643 * 16, 643 * 16, 81]
+    assert sizes == [288 * 32, 288 * 32 + 643 * 16, 643 * 16, 81, 16 + 288 * 32]
 
 
 def signed(fact=FACT, by="bank", plan=PLAN):

@@ -37,11 +37,11 @@ def test_every_group_has_options():
     assert {option.split("/")[0] for option in OPTIONS} == set(GROUPS)
 
 
-@pytest.mark.parametrize("nth", range(3))
+@pytest.mark.parametrize("nth", range(4))
 def test_every_option_composes(nth):
     """The first options of all groups together, then the second ones, and so on: a group shows only in its section."""
     groups = {group: [o.split("/")[1] for o in OPTIONS if o.startswith(group + "/")] for group in GROUPS}
-    assert max(map(len, groups.values())) == 3
+    assert max(map(len, groups.values())) == 4
     chosen = {group: names[min(nth, len(names) - 1)] for group, names in groups.items() if group != "experiment"}
     needs = ["data.root=somewhere"] if chosen["data"] == "folder" else []
     needs += ["secure.accept_differencing=true"] if chosen["secure"] == "resilient" else []

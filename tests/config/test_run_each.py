@@ -27,7 +27,7 @@ RUNS = {
     "resilient": (*FOLDER, "secure=resilient", "secure.accept_differencing=true", "baselines=none", "tracking=none"),
     "quick": ("experiment=quick",),
     "members4": ("experiment=members4", "align=simulated", "baselines=none", "tracking=none"),
-    "overlap40": (*FOLDER, "experiment=overlap40", "baselines=none", "tracking=none"),
+    "overlap40": (*FOLDER, "experiment=overlap40", "align=union", "baselines=none", "tracking=none"),
 }
 COMPOSED_ONLY = {"federation/ray", "train"}
 

@@ -22,7 +22,7 @@ from fedprofile.flower import client_app, inprocess, server_app
 from fedprofile.flower.inprocess import run_in_process
 from fedprofile.label_owner import party as label_owner
 from fedprofile.messages import Envelope
-from fedprofile.node import aligning
+from fedprofile.node import aligning, uniting
 from fedprofile.node.party import Node
 from fedprofile.secagg.client import ClientSession
 from fedprofile.secagg.encoding import pack, vectors
@@ -78,7 +78,7 @@ class TestWhatIsSent:
         with pytest.raises(AssertionError, match="crossed"):
             audit(captured, federated.job, federated.homes)
 
-    @pytest.mark.parametrize("mode", ["align=plain", "align=simulated", "secure.kem=x25519_mlkem768"])
+    @pytest.mark.parametrize("mode", ["align=union", "align=plain", "align=simulated", "secure.kem=x25519_mlkem768"])
     def test_is_accounted_for_however_keys_and_ids_meet(self, small, tmp_path, mode):
         federated = small(tmp_path, mode)
         captured = listen(federated)
@@ -93,7 +93,7 @@ class TestWhatIsSent:
 
 def inner(data: bytes) -> bytes:
     """The envelope inside a serialised Flower message."""
-    message = inprocess._read(data)
+    message = inprocess.read_message(data)
     return bytes(message.content.config_records["fedprofile"]["envelope"])
 
 
@@ -104,8 +104,8 @@ class TestPlantedLeaks:
     def found(self, small, tmp_path, monkeypatch):
         """Runs the federation with what was planted, and audits it with the code as it is."""
 
-        def look(match: str) -> None:
-            federated = small(tmp_path / "leak")
+        def look(match: str, *settings: str) -> None:
+            federated = small(tmp_path / "leak", *settings)
             captured = listen(federated)
             monkeypatch.undo()
             with pytest.raises(AssertionError, match=match):
@@ -233,6 +233,30 @@ class TestPlantedLeaks:
         monkeypatch.setattr(aligning, "seal", seal)
         monkeypatch.setattr(aligning, "unseal", unseal)
         found("a blinded id of shop-1 crossed|a pseudonym of bank crossed|whom .* of bank crossed")
+
+    def test_a_list_of_a_union_that_is_not_sealed(self, monkeypatch, found):
+        sealed_as_it_is, unsealed_as_it_is = aligning.seal, aligning.unseal
+        chosen = bytes([TYPES.index("list")])
+        plain = lambda text, *words: text + bytes(48) if text[4:5] == chosen else sealed_as_it_is(text, *words)  # noqa: E731
+        unseal = lambda data, *words: data[:-48] if data[:4] == b"fpa1" else unsealed_as_it_is(data, *words)  # noqa: E731
+        monkeypatch.setattr(aligning, "seal", plain)
+        monkeypatch.setattr(aligning, "unseal", unseal)
+        found("a blinded id of .* crossed", "align=union")
+
+    def test_a_customer_among_the_names_of_a_union(self, monkeypatch, found):
+        """In the place of a random name that pads the list; the coordinator would take it."""
+        named = uniting.Uniting.names
+
+        def leaky(self, sealed):
+            return named(self, sealed)[:-16] + str(self.ids()[1][0]).encode().rjust(16, b"\xff")
+
+        monkeypatch.setattr(uniting.Uniting, "names", leaky)
+        found("names of .* are not its names", "align=union")
+
+    def test_how_many_customers_a_list_of_a_union_holds(self, monkeypatch, found):
+        count = lambda node, e: replace(e, body={"size": len(node.run.home.path.name)})  # noqa: E731
+        self.reply(monkeypatch, "listed", count, party="tax")
+        found("body of listed", "align=union")
 
     def test_an_unpadded_list(self, monkeypatch, found):
         """Its length would say how many customers a partner has."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
-from wire_secrets import check_masked, check_random, check_secrets
+from wire_secrets import check_masked, check_random, check_secrets, union_names
 
 from fedprofile.aggregation import (
     counts_layout,
@@ -29,7 +29,15 @@ from fedprofile.aggregation import (
     update_layout,
 )  # fmt: skip
 from fedprofile.alignment.letters import OVERHEAD as LETTER_OVERHEAD
-from fedprofile.alignment.letters import SIGNED_SPINE, LetterType, SpineFact, body_size, size_class
+from fedprofile.alignment.letters import (
+    SIGNED_LIST,
+    SIGNED_SPINE,
+    LetterType,
+    SpineFact,
+    body_size,
+    list_bytes,
+    size_class,
+)
 from fedprofile.coordinator.job import Job
 from fedprofile.messages import MAX_BODY, UPWARD, Envelope
 from fedprofile.models.features import FeatureMap
@@ -56,7 +64,13 @@ from fedprofile.types import Layout, RoundId
 
 Captured = Sequence[tuple[str, bytes]]
 CONTROL = {"identity", "ready", "aligned", "labels-stored", "bins-stored", "opened", "finished"}
-LETTERS: dict[str, LetterType] = {"points": "points", "spine": "answer", "claims": "claims", "views": "views"}
+LETTERS: dict[str, LetterType] = {
+    "points": "points",
+    "spine": "answer",
+    "claims": "claims",
+    "views": "views",
+    "masked": "list",
+}
 """Reply type -> the letters that it carries."""
 FRAME = 512
 """More than Flower's own framing of one message."""
@@ -64,10 +78,11 @@ FRAME = 512
 
 @dataclass(frozen=True)
 class Step:
-    """One reply that a party owes: its type, and, for uploads, the sum and layout of each part."""
+    """One reply that a party owes: its type; for uploads, sum and layout of each part; for a list, whose it is."""
 
     type: str
     sums: tuple[tuple[RoundId, Layout], ...] = ()
+    about: str = ""
 
 
 @dataclass
@@ -140,7 +155,12 @@ def _script(job: Job, homes: Mapping[str, Path], party: str) -> Iterator[Step]:
     shares = role in plan.schemas
     members = len(roster.members(role))
     yield from map(Step, ("identity", "approval", "key-ad", "key-open", "ready"))
-    if plan.align == "simulated":
+    if plan.align == "union":
+        ring = [p.id for p in roster.parties]
+        yield Step("listed")
+        yield from (Step("masked", about=ring[ring.index(party) - hop]) for hop in range(everyone))
+        yield from map(Step, ("names", "aligned"))
+    elif plan.align == "simulated":
         yield Step("spine" if owner else "aligned")
     else:
         yield from map(Step, ("spine", "views") if owner else ("points", "claims", "aligned"))
@@ -174,9 +194,12 @@ def _check(party: str, envelope: Envelope, step: Step, job: Job, homes: Mapping[
     bodies = {"identity": {"party": party}, "approval": {"plan": job.plan.hash.hex()}}
     if envelope.type == "spine" and set(envelope.body) == {"size", "hash"}:
         bodies["spine"] = _fact(homes, job).to_body()
+    if envelope.type == "listed":
+        bodies["listed"] = {"size": _listed(homes[party])}
     assert envelope.body == bodies.get(envelope.type, {}), f"the body of {envelope.type} holds more than it should"
     owed = {"approval": 1, "key-ad": 1, "key-open": 1, "labels": len(homes), "uploads": len(step.sums)}
     owed |= {"points": 1, "spine": len(homes), "claims": 1, "views": len(homes) - 1}
+    owed |= {"listed": 1, "masked": 1, "names": 1}
     if job.plan.align == "simulated":
         owed["spine"] = 1
     assert len(envelope.parts) == owed.get(envelope.type, 0), f"{envelope.type} has more or fewer parts than it should"
@@ -197,8 +220,18 @@ def _check(party: str, envelope: Envelope, step: Step, job: Job, homes: Mapping[
             decoded.verify(job.roster)
     if envelope.type == "spine":
         verify(key, SIGNED_SPINE, _fact(homes, job).signed_bytes(job.plan.hash), envelope.parts[0])
+    if envelope.type == "listed":
+        verify(
+            key,
+            SIGNED_LIST,
+            list_bytes(job.plan.hash, job.roster.party(party), _listed(homes[party])),
+            envelope.parts[0],
+        )
+    if envelope.type == "names":
+        assert envelope.parts[0] == b"".join(sorted(union_names(homes, party))), f"names of {party} are not its names"
+        seen.sealed.append((f"names of {party}", envelope.parts[0]))
     if envelope.type in LETTERS:
-        _check_letters(party, envelope, homes, seen)
+        _check_letters(party, envelope, step, homes, seen)
     if envelope.type == "labels":
         for to, part in zip(homes, envelope.parts, strict=True):
             plain = (homes[to] / "run" / "release.bin").stat().st_size
@@ -209,17 +242,22 @@ def _check(party: str, envelope: Envelope, step: Step, job: Job, homes: Mapping[
         _check_upload(party, part, id, layout, job, _fact(homes, job).hash, seen)
 
 
-def _check_letters(party: str, envelope: Envelope, homes: Mapping[str, Path], seen: Seen) -> None:
+def _check_letters(party: str, envelope: Envelope, step: Step, homes: Mapping[str, Path], seen: Seen) -> None:
     """Sealed letters of an alignment: each of the one length that follows from padded sizes, none in the clear."""
     partners = [p for p in homes if NodeHome(homes[p]).config.label_owner != p]
-    slots = 0 if envelope.type == "points" else _slots(homes, NodeHome(homes[party]).config.label_owner)
+    slots = 0 if envelope.type in ("points", "masked") else _slots(homes, NodeHome(homes[party]).config.label_owner)
     parts = envelope.parts[1:] if envelope.type == "spine" else envelope.parts
-    about = partners if envelope.type in ("spine", "views") else [party]
+    about = partners if envelope.type in ("spine", "views") else [step.about or party]
     for partner, part in zip(about, parts, strict=bool(parts)):
-        asked = size_class(len(pl.read_parquet(homes[partner] / "table.parquet", columns=["__id__"])))
+        asked = _listed(homes[partner])
         due = body_size(LETTERS[envelope.type], asked, slots) + LETTER_OVERHEAD + SEAL_OVERHEAD
         assert len(part) == due, f"{envelope.type} of {party} of another size than a sealed letter"
         seen.sealed.append((f"{envelope.type} of {party}", part))
+
+
+def _listed(home: Path) -> int:
+    """How many points a party's customers make, padding included."""
+    return size_class(len(pl.read_parquet(home / "table.parquet", columns=["__id__"])))
 
 
 def _slots(homes: Mapping[str, Path], owner: str) -> int:

@@ -15,13 +15,15 @@ from safetensors.numpy import load_file
 from scipy.stats import chi2
 
 from fedprofile.aggregation import GAINS, META
-from fedprofile.alignment.curve import SCALAR_BYTES, scalar
+from fedprofile.alignment.curve import SCALAR_BYTES, mask, masked_hashes, scalar
 from fedprofile.alignment.psi import Owner, split
 from fedprofile.alignment.suites import SUITES
+from fedprofile.alignment.union import Holder, name_of
 from fedprofile.coordinator.job import Job
 from fedprofile.label_owner.home import read_labels, read_membership
 from fedprofile.label_owner.party import open_node
 from fedprofile.node.aligning import Aligning
+from fedprofile.node.uniting import Uniting
 from fedprofile.secagg.encoding import pack, unpack, vectors
 from fedprofile.types import Layout, Quantised, RoundId
 
@@ -122,14 +124,19 @@ def _aligned(home: Path, many: int = 16) -> Iterator[tuple[str, bytes]]:
     node = open_node(home)
     if node.home.config.align not in SUITES:
         return
-    aligning = Aligning(node.home, node.identity, node.roster, node.policy, node.journal, node.run.plan, None)
+    aligning = (Uniting if node.run.plan.align == "union" else Aligning)(
+        node.home, node.identity, node.roster, node.policy, node.journal, node.run.plan, None
+    )
     rand, (_, ids) = aligning.rand, aligning.ids()
     key = scalar(rand()(SCALAR_BYTES))
-    yield "the alignment key", key.to_bytes(32, "big")
+    for order in ("little", "big"):
+        yield "the alignment key", key.to_bytes(32, order)
     messages = [b"\1" + str(i).encode() for i in ids[:many]]
     for point in split(SUITES[node.home.config.align].blind(messages, key), 32):
         yield "a blinded id", point
-    if node.run.is_owner:
+    if node.home.config.align == "union":
+        yield "the key of a union", _holder(home)._key.to_bytes(32, "little")
+    elif node.run.is_owner:
         owner = Owner(
             ids, node.run.plan.hash, SUITES[node.home.config.align], rand(), (node.home.read("values") or b"")[32:]
         )
@@ -141,6 +148,22 @@ def _aligned(home: Path, many: int = 16) -> Iterator[tuple[str, bytes]]:
             yield f"of whom enough and {party} know", np.packbits(known & enough).tobytes()
             yield f"whom {party} knows", np.packbits(known).tobytes()
             yield f"whom {party} knows", known.tobytes()
+
+
+def union_names(homes: Mapping[str, Path], party: str) -> list[bytes]:
+    """The names of a party's list, worked out from all keys together, which no party and no coordinator has."""
+    holder = _holder(homes[party])
+    values = masked_hashes(holder._messages, holder._key)
+    for other in homes:
+        values = values if other == party else mask(values, _holder(homes[other])._key)
+    roster = open_node(homes[party]).roster.hash
+    return [name_of(roster, m, v) for m, v in zip(holder._messages, split(values, 32), strict=True)]
+
+
+def _holder(home: Path) -> Holder:
+    node = open_node(home)
+    uniting = Uniting(node.home, node.identity, node.roster, node.policy, node.journal, node.run.plan, None)
+    return uniting._side(uniting.ids()[1])
 
 
 def _windows(data: bytes, step: int) -> npt.NDArray[np.uint64]:

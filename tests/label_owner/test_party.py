@@ -2,7 +2,8 @@ import numpy as np
 from safetensors.numpy import load
 
 from fedprofile.alignment.hashing import split_bucket
-from fedprofile.label_owner.home import read_membership
+from fedprofile.label_owner.evaluate import owner_data, read_sums
+from fedprofile.label_owner.home import read_membership, write_owner
 from fedprofile.label_owner.party import SCORE_SUM, SHARED_MODEL, LabelOwnerNode, open_node
 from fedprofile.messages import Envelope
 from fedprofile.node.spine import read_spine
@@ -90,3 +91,27 @@ def test_a_release_below_the_minimum_is_refused_at_the_bank(tiny_config, build_w
     world = build_world(tmp_path, config, ("bank", "ecommerce", "tax"))
     request = world.drive(until="release-request")["bank"]
     assert Envelope.decode(world.node("bank").handle(request)).body == {"code": "release_too_small"}
+
+
+def test_a_union_is_told_once_for_ever(united):
+    """Told again after a customer came or went, partners could see whose labels stay and whose are of nobody."""
+    request = united.drive(until="release-request")["bank"]
+    assert Envelope.decode(united.node("bank").handle(request)).type == "labels"
+    assert Envelope.decode(united.node("bank").handle(request)).type == "labels", "the same again tells nothing new"
+    journal = united.node("bank").journal
+    assert [e["event"] for e in journal].count("union-release") == 1
+    write_owner(united.home("bank").path, united.federation.labels, 1)  # other training customers
+    united.home("bank").remove("permitted.json")  # as in another run, which asks nobody what this one was made of
+    united.nodes.clear()
+    assert Envelope.decode(united.node("bank").handle(request)).body == {"code": "union_release_changed"}
+
+
+def test_the_fusion_after_a_union_knows_only_who_is_known_to_enough(united_finished):
+    world, _ = united_finished
+    data = owner_data(world.home("bank"), world.job.plan, world.job.roster)
+    kept = world.home("bank").read_arrays(SCORE_SUM)
+    spine = read_spine(world.home("bank"))
+    assert data.roles == ("partners",)
+    assert data.known[:, 0].tolist() == kept["passed"][spine.slots].tolist()
+    assert (read_sums(world.home("bank"), spine.slots)[data.known[:, 0] == 0] == 0).all()
+    assert world.home("bank").read("membership.safetensors") is None

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprofile.errors import PolicyRefusal
-from fedprofile.label_owner.release import release_labels, restrict
+from fedprofile.label_owner.release import fill, fingerprint, release_labels, restrict
 from fedprofile.types import LearningPlan, RunPlan, Spine, Task
 
 N = 40
@@ -71,3 +71,41 @@ def test_too_few_training_customers_are_not_released(size):
         release(np.arange(N) < size)
     assert error.value.code == "release_too_small"
     assert "min_release=5" in str(error.value)
+
+
+NAMES = [bytes([i]) * 16 for i in range(100)]
+
+
+def test_a_union_is_told_a_label_for_every_slot_and_its_own_stay():
+    some = release(np.arange(N) < 25)
+    full = fill(some, NAMES, b"n" * 32, 2)
+    assert (full.slots.tolist(), full.fold) == (list(range(100)), 2)
+    for task, values in some.labels.items():
+        assert full.labels[task][some.slots].tolist() == values.tolist()
+    rows = list(zip(*full.labels.values(), strict=True))
+    assert set(rows) == set(zip(*some.labels.values(), strict=True)), "all tasks of one customer together"
+
+
+def test_labels_of_nobody_are_drawn_once_for_ever_by_name():
+    """The order of a run's slots moves none of them; another secret moves most."""
+    some = release(np.arange(N) < 25)
+    order = np.random.default_rng(1).permutation(100)
+    moved = replace(some, slots=np.argsort(order)[some.slots])
+    once, again = fill(some, NAMES, b"n" * 32, 0), fill(moved, [NAMES[i] for i in order], b"n" * 32, 0)
+    assert all((once.labels[t][order] == again.labels[t]).all() for t in once.labels)
+    other = fill(some, NAMES, b"o" * 32, 0)
+    assert (once.labels["tier"] != other.labels["tier"]).mean() > 0.2
+
+
+def test_whatever_changes_what_a_union_was_told_changes_its_fingerprint():
+    train = np.arange(N) < 25
+    made = [
+        fingerprint(IDS[:25], release(train), b"r" * 32, 0),
+        fingerprint(IDS[1:26], release(train), b"r" * 32, 0),
+        fingerprint(IDS[:25], release(train, secret=b"t" * 32), b"r" * 32, 0),
+        fingerprint(IDS[:25], release(train, replace(PLAN, label_eps=None)), b"r" * 32, 0),
+        fingerprint(IDS[:25], release(train), b"q" * 32, 0),
+        fingerprint(IDS[:25], release(train), b"r" * 32, 1),
+    ]
+    assert len(set(made)) == len(made)
+    assert fingerprint(IDS[:25], release(train, replace(PLAN, run_id=b"2" * 32)), b"r" * 32, 0) == made[0]

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedprofile.errors import LocalProtocolError
-from fedprofile.privacy.randomised_response import class_prior, flip_matrix, keep_probability, randomise, unmix
+from fedprofile.privacy.randomised_response import (
+    class_prior,
+    diluted,
+    flip_matrix,
+    keep_probability,
+    randomise,
+    unmix,
+)
 
 IDS = np.array([f"C{i}" for i in range(300)])
 LABELS = np.random.default_rng(0).integers(-1, 3, 300)
@@ -94,3 +101,24 @@ def test_the_prior_of_released_labels_is_that_of_the_true_ones():
     true[:500] = -1
     prior = class_prior(coin(ids, true, 1.0), 3, flip_matrix(3, 1.0))
     assert np.allclose(prior, [0.6, 0.3, 0.1], atol=0.03)
+
+
+PRIORS = st.lists(st.floats(0.01, 1), min_size=2, max_size=5).map(lambda p: np.array(p) / sum(p))
+
+
+@given(PRIORS, EPS, st.floats(1 / 32, 1))
+def test_labels_of_nobody_leave_the_channel_invertible(prior, eps, share):
+    flips = flip_matrix(len(prior), eps)
+    mixed = diluted(flips, prior, share)
+    assert np.allclose(mixed.sum(1), 1)
+    assert np.linalg.det(mixed) == pytest.approx(share ** (len(prior) - 1) * np.linalg.det(flips), rel=1e-6)
+    assert np.allclose(prior @ mixed, prior @ flips), "what is released is distributed alike, whoever is whose"
+    assert np.allclose(diluted(flips, prior, 1.0), flips)
+
+
+@given(PRIORS, EPS)
+def test_a_label_changes_the_odds_of_being_a_customer_by_at_most_the_factor_e_to_eps(prior, eps):
+    """Whatever the true class: labels of nobody are distributed as the released ones are."""
+    flips = flip_matrix(len(prior), eps)
+    odds = flips / (prior @ flips)
+    assert max(odds.max(), 1 / odds.min()) <= math.exp(eps) * (1 + 1e-9)

@@ -23,6 +23,7 @@ def test_what_is_simulated_is_always_said(world):
     ("mode", "first", "told"),
     [
         ("psi", "Alignment was private set intersection", "which partner knows which of its customers"),
+        ("union", "Alignment was a union", "no node learnt which of its customers another one has"),
         ("plain", "Alignment was plain", "a hash of every id"),
         ("simulated", "Alignment was simulated", "no id crossed the wire"),
     ],

@@ -41,6 +41,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     remove = verb("remove", _remove, "let a node in no more, and propose a roster without it", "remove coord shop-2")
     remove.add_argument("party", metavar="PARTY")
 
+    certificate = verb("certificate", _certificate, "show the certificates; renew or rotate them", "certificate coord")
+    change = certificate.add_mutually_exclusive_group()
+    change.add_argument("--renew", action="store_true", help="a new server certificate under the same CA")
+    change.add_argument("--rotate", action="store_true", help="a new CA; ca.crt holds both until --retire")
+    change.add_argument("--retire", action="store_true", help="drop the last CA, once every node has the new ca.crt")
+
     verb("start", _start, "serve in the foreground until Ctrl-C or SIGTERM", "start coord")
     verb("status", _status, "roster, nodes, the last training", "status coord")
     verb("stop", _stop, "end what `start` runs, or with --training only a training", "stop coord").add_argument(
@@ -100,6 +106,22 @@ def _show_enrolled(args: argparse.Namespace, enrolled: list[Any]) -> int:
     else:
         lines.append(f"Roster version {last.roster.version} is in force.")
     return print_result(args, {"enrolled": facts}, "\n".join(lines))
+
+
+def _certificate(args: argparse.Namespace) -> int:
+    authority = _open(args).link.authority
+    for change in ("renew", "rotate", "retire"):
+        if getattr(args, change):
+            getattr(authority, change)()
+    ends = {name: f"{end:%Y-%m-%d}" for name, end in authority.expires().items()}
+    facts = {"file": str(authority.certificate), "fingerprint": authority.fingerprint(), "ends": ends}
+    lines = [f"{facts['file']}\nCA fingerprint (SHA-256): {facts['fingerprint']}"]
+    lines.append(f"The CA ends on {ends['ca']}, the server certificate on {ends['server']}.")
+    if args.renew or args.rotate:
+        lines.append("The new server certificate is used from the next start on.")
+    if args.rotate:
+        lines.append("Until then send every node ca.crt, which goes into its home, and read the fingerprint aloud.")
+    return print_result(args, facts, "\n".join(lines))
 
 
 def _start(args: argparse.Namespace) -> int:

@@ -222,6 +222,10 @@ def test_mistakes_are_named(desk):
     wrong = desk("coordinator", "init", "c", "--name", "T", "--port", port, "secure.min_hiden=2", code=2)["error"]
     assert "min_hidden" in wrong
     desk("coordinator", "init", "coord", "--name", "T", "--dial", "localhost", "--port", port, *OVERRIDES)
+    first = desk("coordinator", "certificate", "coord")
+    rotated = desk("coordinator", "certificate", "coord", "--rotate")
+    assert first["fingerprint"] != rotated["fingerprint"]
+    assert Path(rotated["file"]).read_text().count("BEGIN CERTIFICATE") == 2
     assert "no roster is in force" in desk("coordinator", "run", "coord", code=2)["error"]
     asked = desk("coordinator", "enrol", "coord", "tax/request.json")["enrolled"][0]
     assert "label owner" in asked["refused"]

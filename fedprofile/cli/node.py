@@ -33,6 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     init.add_argument("--secure", choices=["strict", "resilient"], default="strict", help="default: %(default)s")
     init.add_argument("--align", choices=["psi", "union", "plain"], default="psi", help="default: %(default)s")
     init.add_argument("--kem", choices=["x25519", "x25519_mlkem768"], default="x25519", help="default: %(default)s")
+    init.add_argument("--encrypt", action="store_true", help="encrypt both private keys under a passphrase")
     init.add_argument("--consent", choices=["ledger", "simulated"], default="ledger", help="default: %(default)s")
 
     node_table.add_verbs(verbs)
@@ -93,10 +94,12 @@ def _home(args: argparse.Namespace) -> NodeHome:
 
 def _init(args: argparse.Namespace) -> int:
     from fedprofile.deployment.node import make_node
+    from fedprofile.node.secret import find_passphrase
 
     who = (args.party, args.role, args.org or args.party)
     choices = {"profile": args.secure, "align": args.align, "kem": args.kem}
-    request = make_node(args.home, *who, args.contract, args.consent, **choices)
+    passphrase = find_passphrase(new=True) if args.encrypt else None
+    request = make_node(args.home, *who, args.contract, args.consent, passphrase, **choices)
     last = f"Next: write {args.home / 'source.yaml'}, then `{_VERBS} map {args.home} --suggest`."
     return _request(args, request, f"Made {args.home}.", last)
 

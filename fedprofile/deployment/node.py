@@ -26,6 +26,8 @@ from fedprofile.errors import UsageError
 from fedprofile.node.home import NodeConfig, NodeHome
 from fedprofile.node.membership import CA, pinned_roster, sign_invitation, signed_invitation
 from fedprofile.node.policy import read_policy, write_policy
+from fedprofile.node.secret import FILE as SECRET
+from fedprofile.node.secret import encrypted, find_passphrase
 from fedprofile.secagg.identity import Identity
 from fedprofile.types import Policy, Schema
 
@@ -37,12 +39,20 @@ _LAX = Policy(min_hidden=1, min_customers=0, max_uploads=1 << 20, max_uploads_da
 
 
 def make_node(
-    path: Path, party: str, role: str, org: str, contract: Path | None, consent: str, **choices: str
+    path: Path,
+    party: str,
+    role: str,
+    org: str,
+    contract: Path | None,
+    consent: str,
+    passphrase: bytes | None = None,
+    **choices: str,
 ) -> Request:
     """A new home with its keys, and the request to be enrolled.
 
     ``contract`` is copied into the home, by default the one shipped for the role. The node's own policy begins as lax
-    as can be, so that the federation's decides until the node's people tighten theirs. ``choices``: ``profile``,
+    as can be, so that the federation's decides until the node's people tighten theirs. With a ``passphrase`` both
+    private keys are encrypted under it. ``choices``: ``profile``,
     ``align``, ``kem`` of NodeConfig, which no coordinator can change. Raises UsageError for a folder
     in use or a name that is none.
     """
@@ -57,9 +67,9 @@ def make_node(
     (path / CONTRACT).write_text(text)
     schema, levels = _columns(path)
     config = NodeConfig(party, role, "", "own", consent, schema.categorical, approve="ask", **choices)
-    home = NodeHome.create(path, config)
+    home = NodeHome.create(path, config, passphrase=passphrase)
     write_policy(home, _LAX)
-    make_node_key(path / FLOWER_KEY)
+    make_node_key(path / FLOWER_KEY, passphrase)
     request = Request(
         party, org, role, identity_of(home).sign_pk, (path / f"{FLOWER_KEY}.pub").read_text().strip(), schema,
         levels, version("fedprofile"),
@@ -191,7 +201,8 @@ def resident(home: NodeHome, app: Any = None) -> Resident:
         allowed_fabs=(_own_fab(),),
     )
     read_policy(home)
-    return Resident(settings, app, may_send=lambda: not (home.path / PAUSED).exists())
+    passphrase = find_passphrase() if encrypted(settings.key) else None
+    return Resident(settings, app, may_send=lambda: not (home.path / PAUSED).exists(), passphrase=passphrase)
 
 
 def pause(home: NodeHome, paused: bool) -> None:
@@ -210,7 +221,7 @@ def rotate(home: NodeHome) -> Request:
     for suffix in ("", ".pub"):
         held = path.with_name(path.name + suffix)
         held.replace(held.with_name(f"old-{held.name}"))
-    line = make_node_key(path)
+    line = make_node_key(path, find_passphrase() if encrypted(home.keys / SECRET) else None)
     return write_request(home, replace(read_request(home), flower_key=line.decode().strip()))
 
 

@@ -3,7 +3,7 @@
 ::
 
     node.json            who this node is (no secret)
-    secret.key           32 bytes, 0600: every other secret of the node is derived from it
+    secret.key           32 bytes, 0600, or the same encrypted: every other secret of the node is derived from it
     table.parquet        the private table (a simulated node; a deployed one reads its own source)
     spine.safetensors    own rows, slots, enough views, only where alignment is simulated
     journal.jsonl        what was sent and refused, written before it happens
@@ -22,6 +22,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fedprofile.errors import UsageError
+from fedprofile.node.secret import FILE as SECRET
+from fedprofile.node.secret import encode_secret, read_secret
 
-_SECRET = "secret.key"  # noqa: S105 (a file name)
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -79,15 +81,18 @@ class NodeHome:
         temporary.replace(self.path / "node.json")
 
     @staticmethod
-    def create(path: Path, config: NodeConfig, secret: bytes | None = None) -> NodeHome:
-        """Make a home; ``secret`` (32 bytes) only in simulation, otherwise drawn from the system."""
+    def create(
+        path: Path, config: NodeConfig, secret: bytes | None = None, passphrase: bytes | None = None
+    ) -> NodeHome:
+        """Make a home; ``secret`` (32 bytes) only in simulation, otherwise drawn from the system and, with a
+        ``passphrase``, encrypted under it."""
         path.mkdir(parents=True, exist_ok=True)
         (path / "node.json").write_text(json.dumps(asdict(config), indent=1))
         home = NodeHome(path)
         if secret is None:
-            own_secret(home.keys)
+            home._root = own_secret(home.keys, passphrase)
         else:
-            _write_private(home.keys / _SECRET, secret)
+            _write_private(home.keys / SECRET, secret)
         return home
 
     @property
@@ -96,9 +101,12 @@ class NodeHome:
 
     def derive(self, purpose: str, *context: bytes) -> bytes:
         """32 bytes for one purpose: HMAC-SHA256 under the node's root secret."""
-        root = (self.keys / _SECRET).read_bytes()
         message = b"".join(len(p).to_bytes(4, "big") + p for p in (purpose.encode(), *context))
-        return hmac.digest(root, message, hashlib.sha256)
+        return hmac.digest(self._root, message, hashlib.sha256)
+
+    @cached_property
+    def _root(self) -> bytes:
+        return read_secret(self.keys / SECRET)
 
     def write_key_file(self, path: Path, data: bytes) -> None:
         """Atomically write a file that outlives runs, readable by this user only."""
@@ -150,13 +158,15 @@ class NodeHome:
         return None if data is None else load(data)
 
 
-def own_secret(folder: Path) -> bytes:
+def own_secret(folder: Path, passphrase: bytes | None = None) -> bytes:
     """The 32 bytes of a key folder, drawn from the system the first time it is asked for."""
-    file = folder / _SECRET
+    file = folder / SECRET
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_private(file, os.urandom(32))
-    return file.read_bytes()
+        secret = os.urandom(32)
+        _write_private(file, encode_secret(secret, passphrase))
+        return secret
+    return read_secret(file)
 
 
 def _write_private(path: Path, data: bytes) -> None:

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ import yaml
 
 from fedprofile.cli.main import main
 from fedprofile.data.example import example
+from fedprofile.deployment.node import identity_of, read_request
+from fedprofile.enrolment import write_document
+from fedprofile.node.home import NodeHome
 
 SHOPS = ("shop-1", "shop-2", "shop-3")
 PARTIES = ("bank", "medical", *SHOPS, "tax")
@@ -113,8 +117,18 @@ def tables(root: Path) -> None:
     pl.DataFrame({"id": federation.labels.ids.tolist(), **labels}).write_csv(root / "labels.csv")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def passphrase(tmp_path_factory):
+    """The tax office's keys are encrypted; whoever starts its node says where the passphrase is."""
+    file = tmp_path_factory.mktemp("words") / "passphrase"
+    file.write_text("the tax office's own words")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDPROFILE_PASSPHRASE_FILE", str(file))
+        yield file
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, passphrase):
     """Four nodes with their tables frozen and the bank's labels given; made once, copied by every test."""
     root = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
@@ -131,7 +145,7 @@ def make_nodes(root: Path) -> None:
     tables(root)
     for party in PARTIES:
         who = ("--party", party, "--role", ROLES[party], "--contract", f"{party}.yaml", "--consent", "simulated")
-        typed("node", "init", party, *who)
+        typed("node", "init", party, *who, *(["--encrypt"] if party == "tax" else []))
         (root / party / "source.yaml").write_text(f"csv: {root / party}.csv\n")
         typed("node", "map", party, "--suggest")
         typed("node", "check", party, "--freeze")
@@ -230,6 +244,11 @@ def test_mistakes_are_named(desk):
     asked = desk("coordinator", "enrol", "coord", "tax/request.json")["enrolled"][0]
     assert "label owner" in asked["refused"]
     raw = json.loads((desk.root / "tax" / "request.json").read_text())
+    older = replace(read_request(NodeHome(desk.root / "tax")), release="0.0.9").signed(
+        identity_of(NodeHome(desk.root / "tax"))
+    )
+    write_document(Path("older.json"), older)
+    assert "runs fedprofile 0.0.9" in desk("coordinator", "enrol", "coord", "older.json", code=2)["error"]
     Path("forged.json").write_text(json.dumps({**raw, "org": "another"}))
     assert "not signed" in desk("coordinator", "enrol", "coord", "forged.json", code=2)["error"]
     for party in PARTIES:
@@ -259,9 +278,11 @@ def test_limits_are_fixed_at_init_and_a_node_tightens_its_own(desk):
 def test_a_node_rotates_its_key_and_leaves(desk):
     enrol(desk, *OVERRIDES)
     before = (desk.root / "tax" / "flower.key.pub").read_text()
+    assert "ENCRYPTED" in (desk.root / "tax" / "flower.key").read_text()
     desk("node", "rotate", "tax")
     assert (desk.root / "tax" / "flower.key.pub").read_text() != before
     assert (desk.root / "tax" / "old-flower.key").exists()
+    assert "ENCRYPTED" in (desk.root / "tax" / "flower.key").read_text()
     assert "still names" in desk("node", "leave", "medical", code=2)["error"]
     proposed = desk("coordinator", "enrol", "coord", "tax/request.json")["enrolled"][0]
     assert proposed["roster"] == 1, "a new key for dialling needs no new roster"

@@ -15,6 +15,7 @@ from fedprofile.label_owner.home import read_fold, read_labels, read_membership
 from fedprofile.label_owner.release import release_labels, restrict
 from fedprofile.messages import Envelope
 from fedprofile.node.consent import bind, remember_trained
+from fedprofile.node.heads import take_heads
 from fedprofile.node.home import NodeHome
 from fedprofile.node.party import SIGNED_RELEASE, Node, only_part
 from fedprofile.node.recompute import check_final
@@ -78,6 +79,7 @@ class LabelOwnerNode(Node):
         if self.home.read(SCORE_SUM) is None:
             session = self.keeper.current
             request = session.verify_round(envelope.parts[0])
+            take_heads(self.run, self.audit, request)
             sums = session.open_sum(envelope.parts[1], request)[SCORES].astype(np.float32)
             sums[self._unpermitted()] = 0
             self.home.write_arrays(SCORE_SUM, {"sums": sums})

@@ -85,7 +85,7 @@ class TableUsed(Event):
 class Sent(Event):
     """One message that may have left from here on: its type, size, SHA-256, and what it answered.
 
-    ``sums``: [kind, scope, t, attempt] of each masked vector or agreement in it. ``sha256`` is None only in a
+    ``sums``: [kind, scope, t, attempt] of each masked vector or agreement among its ``parts``. ``sha256`` is None only in a
     simulation, for letters and labels, whose sealing draws fresh keys: equal simulations have equal logs.
     """
 
@@ -93,6 +93,7 @@ class Sent(Event):
     type: str
     asked: str
     bytes: int
+    parts: int
     sha256: str | None = None
     run: str | None = None
     purpose: str | None = None

@@ -46,6 +46,10 @@ class Verified:
     heads: int
     key_given: bool
 
+    def to_json(self) -> Record:
+        plain = {k: v for k, v in vars(self).items() if k != "head"}
+        return {"ok": True, "lines": self.head.seq, "head": self.head.hash.hex(), **plain}
+
     def to_text(self) -> str:
         whose = "given" if self.key_given else "named by the log itself: compare it with the roster"
         times = f"{_day(self.first)} to {_day(self.last)}" if self.first and self.last else "no times (a simulation)"
@@ -130,35 +134,26 @@ def _day(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the folder of audit.jsonl and audit.head")
-    parser.add_argument("--key", type=_hash, metavar="HEX", help="the party's public key, as the roster names it")
-    parser.add_argument(
-        "--head", type=_hash, action="append", default=[], metavar="HEX", help="a head that somebody else holds"
-    )
-    parser.add_argument("--peer", type=Path, metavar="DIR", help="another party's log: the heads that it holds")
-
-
-def verify_as_asked(args: argparse.Namespace) -> Verified:
-    heads = set(args.head)
-    if args.peer:
-        verify_log(args.peer)
-        heads |= heads_of(_whose(args.folder / FILE)[0], args.peer)
-    return verify_log(args.folder, args.key, heads)
-
-
-def _hash(text: str) -> bytes:
-    value = bytes.fromhex(text)
-    if len(value) != 32:
-        raise ValueError
-    return value
+def verify_shown(
+    folder: Path, key: bytes | None = None, heads: Iterable[bytes] = (), peer: Path | None = None
+) -> Verified:
+    """``verify_log`` against ``heads`` and against those that the log of ``peer``, checked as well, holds."""
+    held = set(heads)
+    if peer is not None:
+        verify_log(peer)
+        held |= heads_of(_whose(folder / FILE)[0], peer)
+    return verify_log(folder, key, held)
 
 
 if __name__ == "__main__":
     asked = argparse.ArgumentParser(prog="audit_verify", description="Check an audit log.")
-    add_arguments(asked)
+    asked.add_argument("folder", type=Path, metavar="DIR")
+    asked.add_argument("--key", type=bytes.fromhex, metavar="HEX")
+    asked.add_argument("--head", type=bytes.fromhex, action="append", default=[], metavar="HEX")
+    asked.add_argument("--peer", type=Path, metavar="DIR")
+    given = asked.parse_args()
     try:
-        print(verify_as_asked(asked.parse_args()).to_text())
+        print(verify_shown(given.folder, given.key, given.head, given.peer).to_text())
     except FedprofileError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

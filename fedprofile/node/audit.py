@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 
-from fedprofile.errors import DataError
+from fedprofile.errors import DataError, ProtocolError
 from fedprofile.governance.audit import FILE, Event, Heads, Refused, Sent, TableUsed
 from fedprofile.governance.audit_log import NEVER_BACK, AuditLog
 from fedprofile.governance.chain import Head, Record
@@ -24,7 +25,7 @@ from fedprofile.secagg.identity import Identity
 from fedprofile.secagg.messages import Agree, Reveal, Upload
 from fedprofile.secagg.resilient_messages import decode_upload
 from fedprofile.secagg.wire import ZERO_HASH
-from fedprofile.types import Roster, RoundId, RunPlan
+from fedprofile.types import Roster, RunPlan
 
 SEALED = frozenset({"labels", "points", "spine", "claims", "views"})
 """Messages with sealed letters, whose bytes differ between two equal simulations."""
@@ -123,16 +124,20 @@ class NodeAudit:
         if envelope.type == "error":
             self.note(Refused(str(envelope.body["code"]), asked, run))
         mark = None if self._simulated and envelope.type in SEALED else hashlib.sha256(reply).hexdigest()
-        decode, sums = _SUMS.get(envelope.type), None
-        if decode is not None:
-            sums = tuple(_place(decode(part, roster).id) for part in envelope.parts)
-        line = Sent(envelope.type, asked, len(reply), mark, run, purpose, sums)
+        sums = _sums(envelope, roster) if envelope.type in _SUMS else None
+        line = Sent(envelope.type, asked, len(reply), len(envelope.parts), mark, run, purpose, sums)
         self._log.write(*self._noted, line, checkpoint=envelope.type == "finished")
         self._noted.clear()
 
 
-def _place(id: RoundId) -> tuple[str, str, int, int]:
-    return id.kind, id.scope, id.t, id.attempt
+def _sums(envelope: Envelope, roster: Roster) -> tuple[tuple[str, str, int, int], ...]:
+    """Which sums the parts belong to; a part that is no such message is in the line's count and hash alone."""
+    found = []
+    for part in envelope.parts:
+        with suppress(ProtocolError):
+            id = _SUMS[envelope.type](part, roster).id
+            found.append((id.kind, id.scope, id.t, id.attempt))
+    return tuple(found)
 
 
 def _now() -> int:

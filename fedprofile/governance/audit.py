@@ -85,8 +85,8 @@ class TableUsed(Event):
 class Sent(Event):
     """One message that may have left from here on: its type, size, SHA-256, and what it answered.
 
-    ``sums``: [kind, scope, t, attempt] of each masked vector or agreement among its ``parts``. ``sha256`` is None only in a
-    simulation, for letters and labels, whose sealing draws fresh keys: equal simulations have equal logs.
+    ``sums``: [kind, scope, t, attempt] of each masked vector or agreement among its ``parts``. ``sha256`` is None only
+    in a simulation, for letters and labels, whose sealing draws fresh keys: equal simulations have equal logs.
     """
 
     NAME = "sent"

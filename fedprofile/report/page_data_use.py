@@ -72,7 +72,8 @@ def _left(use: DataUse) -> Safe:
 def _spent(use: DataUse) -> Safe:
     rows = [[_at(r), short(r["run"]), r["purpose"], _eps(r), str(r["uploads"]), str(r["openings"])] for r in use.spent]
     head = ["when", "run", "purpose", "label ε per customer", "masked uploads", "score sums opened"]
-    return _section("What finished runs spent", rows, head, 3, "No run was finished.")
+    once = "A label is randomised once for ever: the ε of two runs on the same tasks is spent once, not twice."
+    return join([_section("What finished runs spent", rows, head, 3, "No run was finished."), tag("p", once)])
 
 
 def _refused(use: DataUse) -> Safe:

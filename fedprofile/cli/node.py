@@ -61,6 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     verb("pause", _pause, "at once: nothing more leaves, until `resume`", "pause my-node")
     verb("resume", _resume, "let messages leave again", "resume my-node")
     verb("status", _status, "where the node stands", "status my-node")
+    verb("audit", _audit, "verify the audit log; what was used and what left, in short", "audit my-node")
     verb("plans", _plans, "plans that asked for approval", "plans my-node")
     approve = verb("approve", _approve, "approve a plan, after reading it", "approve my-node 3f0a")
     approve.add_argument("--days", type=int, default=_DAYS, help="for so many days (default: %(default)s)")
@@ -199,6 +200,24 @@ def _status(args: argparse.Namespace) -> int:
 
 
 _RUNNING = ("round", "rounds", "uploads_left", "openings_left", "label_eps", "reply_bytes", "refusals")
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from fedprofile.governance.audit_verify import read_log, verify_log
+    from fedprofile.node.audit import NodeAudit, log_of
+    from fedprofile.node.journal import Journal
+    from fedprofile.report.data_use import summarise
+
+    home = _home(args)
+    with home.lock():
+        NodeAudit(home, Journal(home.keys / "journal.jsonl")).begin()
+        verified, use = verify_log(home.keys, log_of(home).identity.sign_pk), summarise(read_log(home.keys))
+    facts = {**verified.to_json(), **use.totals(), "left": [list(row) for row in use.left_rows()]}
+    rows = [
+        f"  {run:<14}{type_:<15}{messages:>6} messages {size:>14,} bytes"
+        for run, type_, messages, size in use.left_rows()
+    ]
+    return print_result(args, facts, "\n".join([verified.to_text(), "left, by run and type of message:", *rows]))
 
 
 def _plans(args: argparse.Namespace) -> int:

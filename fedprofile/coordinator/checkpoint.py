@@ -26,6 +26,7 @@ class Checkpoint:
     ``means`` are the opened mean gains a task, empty until then; ``late``: partners without whom they were opened and
     who have to judge their scores yet; ``spine_size`` is 0 until the run has aligned.
     ``passed`` (size,): of which slots of a union the label owner gets the score sum; None where there is no union.
+    ``heads``: hexadecimal audit head of each party's last upload to an opened sum, which the next round is bound to.
     ``uploads`` are the masked vectors of the last opened round, in wire order, by "update", "role/ROLE" and
     "stats/ROLE": what nodes recompute its sums from. ``suspended``: the resilient sums of one t that are being opened.
     """
@@ -44,6 +45,7 @@ class Checkpoint:
     openings: list[dict[str, str | int]] = field(default_factory=list)
     means: dict[str, float] = field(default_factory=dict)
     late: list[str] = field(default_factory=list)
+    heads: dict[str, str] = field(default_factory=dict)
     wire: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     uploads: dict[str, tuple[bytes, ...]] = field(default_factory=dict, repr=False)
     suspended: tuple[bytes, ...] = field(default=(), repr=False)

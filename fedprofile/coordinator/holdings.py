@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from hashlib import sha256
 
@@ -11,7 +12,9 @@ from fedprofile.aggregation import GAINS
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
 from fedprofile.coordinator.wire import Wire
+from fedprofile.governance.audit import heads_root
 from fedprofile.secagg.policy import hidden, tolerance
+from fedprofile.secagg.resilient_messages import decode_upload
 from fedprofile.types import Kind, Opened, canonical
 
 
@@ -81,6 +84,13 @@ class Holdings:
                 known["count"] = int(known["count"]) + 1
                 return
         self.state.openings.append(row | {"count": 1})
+
+    def _take_heads(self, uploads: Mapping[str, bytes]) -> None:
+        """Whose audit log stood where when it uploaded: the next round is bound to all of them."""
+        self.state.heads |= {p: decode_upload(u, self.roster).audit_head.hex() for p, u in uploads.items()}
+
+    def _audit_root(self) -> bytes:
+        return heads_root({party: bytes.fromhex(head) for party, head in self.state.heads.items()})
 
     def _keep_uploads(self, slot: str, opened: Opened, uploads: dict[str, bytes]) -> None:
         """Kept until the next round is open: masked and signed, they are what nodes recompute this sum from."""

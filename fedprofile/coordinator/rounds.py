@@ -303,6 +303,7 @@ class _Run(Holdings):
         for role, id in inside.items():
             uploads[id] = {p: replies[p].parts[1] for p in self._members(role) if p in replies}
         sums = yield from open_sums(self.session, self.ask, uploads, self._suspend)
+        self._take_heads(uploads[whole])
         self.state.uploads = {}
         if plan.share == "all":
             self._keep_uploads("update", sums[whole], uploads[whole])
@@ -350,13 +351,17 @@ class _Run(Holdings):
         sums = yield from open_sums(self.session, self.ask, {round_id: uploads}, self._suspend)
         if round_id not in sums:
             raise RemoteProtocolError("too_few_survivors", scope)
+        self._take_heads(uploads)
         if keep:
             self._keep_uploads(keep, sums[round_id], uploads)
         return sums[round_id]
 
     def _request(self, round_id: RoundId, cohort: tuple[str, ...], layout: Layout, model: bytes) -> bytes:
         spine = bytes.fromhex(self.state.spine_hash)
-        return self.session.round(round_id, cohort, layout, model, spine_hash=spine, bundle_hash=self.plan.hash)
+        head = self._audit_root()
+        return self.session.round(
+            round_id, cohort, layout, model, spine_hash=spine, bundle_hash=self.plan.hash, audit_head=head
+        )
 
     def _summarise(self, t: int, opened: Opened) -> None:
         nodes, rows, saturated, *losses = (float(v) for v in opened.values[META])

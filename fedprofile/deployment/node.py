@@ -12,6 +12,7 @@ Beside what ``fedprofile.node.home`` keeps, a deployed node's home holds::
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +24,10 @@ from fedprofile.data.contract_file import FILE as CONTRACT
 from fedprofile.data.contract_file import shipped_text
 from fedprofile.enrolment import NAME, NAMES, Invitation, Request, RosterSignature, read_document, write_document
 from fedprofile.errors import UsageError
+from fedprofile.governance.audit import KeyRotated, Left, Refused
+from fedprofile.node.audit import NodeAudit, record
 from fedprofile.node.home import NodeConfig, NodeHome
+from fedprofile.node.journal import Journal
 from fedprofile.node.membership import CA, pinned_roster, sign_invitation, signed_invitation
 from fedprofile.node.policy import read_policy, write_policy
 from fedprofile.node.secret import FILE as SECRET
@@ -185,7 +189,8 @@ def run_node(home: NodeHome, health_port: int = 0) -> None:
 def resident(home: NodeHome, app: Any = None) -> Resident:
     """The node's process to be; ``app`` stands in for the installed ClientApp.
 
-    Raises UsageError before this node has signed an invitation, after it has left, or for a changed policy.
+    Raises UsageError before this node has signed an invitation, after it has left, or for a changed policy; DataError
+    for an audit log or journal that was changed or put back.
     """
     from fedprofile.flower.resident import Resident, ResidentSettings
 
@@ -201,8 +206,14 @@ def resident(home: NodeHome, app: Any = None) -> Resident:
         allowed_fabs=(_own_fab(),),
     )
     read_policy(home)
-    passphrase = find_passphrase() if encrypted(settings.key) else None
-    return Resident(settings, app, may_send=lambda: not (home.path / PAUSED).exists(), passphrase=passphrase)
+    NodeAudit(home, Journal(home.keys / "journal.jsonl")).begin()
+    return Resident(
+        settings,
+        app,
+        may_send=lambda: not (home.path / PAUSED).exists(),
+        passphrase=find_passphrase() if encrypted(settings.key) else None,
+        on_refusal=lambda code: record(home, Refused(code, "flower")),
+    )
 
 
 def pause(home: NodeHome, paused: bool) -> None:
@@ -222,6 +233,7 @@ def rotate(home: NodeHome) -> Request:
         held = path.with_name(path.name + suffix)
         held.replace(held.with_name(f"old-{held.name}"))
     line = make_node_key(path, find_passphrase() if encrypted(home.keys / SECRET) else None)
+    record(home, KeyRotated(hashlib.sha256(line).hexdigest()))
     return write_request(home, replace(read_request(home), flower_key=line.decode().strip()))
 
 
@@ -234,6 +246,7 @@ def leave(home: NodeHome) -> None:
         mend = "Have the coordinator propose a roster without it (`coordinator remove`), and sign that first."
         raise UsageError(f"the roster still names {home.config.party!r}", mend)
     home.clear_run()
+    record(home, Left())
     (home.path / LEFT).touch()
 
 

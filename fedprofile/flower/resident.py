@@ -90,7 +90,10 @@ class ResidentStatus:
 
 
 class Resident:
-    """``may_send`` is asked before each reply leaves; while it says no, the reply waits here and nothing is pulled."""
+    """``may_send`` is asked before each reply leaves; while it says no, the reply waits here and nothing is pulled.
+
+    ``on_refusal`` is told the fixed reason of each message that never reached the ClientApp, before the refusal leaves.
+    """
 
     def __init__(
         self,
@@ -98,8 +101,9 @@ class Resident:
         app: ClientApp | None = None,
         may_send: Callable[[], bool] = lambda: True,
         passphrase: bytes | None = None,
+        on_refusal: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.settings, self._may_send = settings, may_send
+        self.settings, self._may_send, self._on_refusal = settings, may_send, on_refusal
         self._app = app or _installed_app()
         self._stop = threading.Event()
         self._noting, self._status = threading.Lock(), ResidentStatus()
@@ -215,6 +219,7 @@ class Resident:
 
     def _refuse(self, message: Message, code: int, reason: str) -> Message:
         self._note(refused=self._status.refused + 1)
+        self._on_refusal(reason)
         return refusal(code, reason, message)
 
     def _apply(self, message: Message) -> Message:

@@ -139,7 +139,11 @@ class Chain:
     def pinned(self) -> Head:
         """The head as this folder remembers it; ``START`` where only the lines were handed on."""
         try:
-            return Head.from_json(json.loads(self._pin.read_bytes()))
+            raw = self._pin.read_bytes()
+            head = Head.from_json(json.loads(raw))
+            if canonical(head.to_json()) != raw:
+                raise ValueError("written by somebody else")
+            return head
         except FileNotFoundError:
             return START
         except (ValueError, KeyError, TypeError):

@@ -17,6 +17,7 @@ from fedprofile.label_owner.home import read_fold, read_labels, read_membership
 from fedprofile.label_owner.release import fill, fingerprint, release_labels, restrict
 from fedprofile.messages import Envelope
 from fedprofile.node.consent import bind, remember_trained
+from fedprofile.node.heads import take_heads
 from fedprofile.node.home import NodeHome
 from fedprofile.node.party import SIGNED_RELEASE, Node, only_part
 from fedprofile.node.recompute import check_final
@@ -107,6 +108,7 @@ class LabelOwnerNode(Node):
         if self.home.read(SCORE_SUM) is None:
             session = self.keeper.current
             request = session.verify_round(envelope.parts[0])
+            take_heads(self.run, self.audit, request)
             size = self.run.alignment.size
             passed = read_views(envelope.parts[2], size) if united else np.ones(size, dtype=np.bool_)
             sums = session.open_sum(envelope.parts[1], request)[SCORES].astype(np.float32)

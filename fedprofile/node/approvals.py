@@ -14,11 +14,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fedprofile.errors import ProtocolError, UsageError
+from fedprofile.governance.audit import Decided
+from fedprofile.node.audit import record
+from fedprofile.node.budgets import label_eps
 from fedprofile.node.home import NodeHome
 from fedprofile.node.policy import write_json
+from fedprofile.node.snapshot import TABLE
+from fedprofile.node.source import column_names
 from fedprofile.secagg.codes import refusal
 from fedprofile.secagg.identity import Identity, verify
 from fedprofile.types import Policy, RunPlan, canonical
@@ -74,7 +79,7 @@ def check_approved(home: NodeHome, plan: RunPlan, profile: str, today: date) -> 
 
 
 def decide(home: NodeHome, name: str, approved: bool, until: date) -> AskedPlan:
-    """Keep a signed decision. ``name``: the plan's id or the beginning of it.
+    """Keep a signed decision, in the audit log before it counts. ``name``: the plan's id or the beginning of it.
 
     Raises UsageError for none or several such plans, or an approval that has ended already.
     """
@@ -85,11 +90,29 @@ def decide(home: NodeHome, name: str, approved: bool, until: date) -> AskedPlan:
     if approved and until < datetime.now(UTC).date():
         raise UsageError("an approval cannot end in the past", "Give a later day with --until.")
     asked = found[0]
-    decision = "approved" if approved else "refused"
-    decided = AskedPlan(asked.plan, asked.profile, asked.seen, decision, until.isoformat() if approved else "")
+    decision: Literal["approved", "refused"] = "approved" if approved else "refused"
+    last = until.isoformat() if approved else ""
+    settled = AskedPlan(asked.plan, asked.profile, asked.seen, decision, last)
     identity = Identity.from_seed(home.derive("identity"))
-    _write(_file(home, asked.plan), decided, identity.sign(_DECISION, _decision(decided)))
-    return decided
+    record(home, decided(home, asked.plan, decision, "people", last or None))
+    _write(_file(home, asked.plan), settled, identity.sign(_DECISION, _decision(settled)))
+    return settled
+
+
+def decided(
+    home: NodeHome,
+    plan: RunPlan,
+    decision: Literal["approved", "refused"],
+    by: Literal["people", "policy"],
+    until: str | None = None,
+) -> Decided:
+    """What the audit log says of a decision; ``columns`` are those that the plan or the snapshot names, by name."""
+    agreed, table = plan.schemas.get(home.config.role), home.path / TABLE
+    columns = agreed.columns if agreed else tuple(column_names(table)) if table.exists() else ()
+    return Decided(
+        decision, by, plan.hash.hex(), plan.run_id.hex(), plan.purpose, tuple(t.name for t in plan.tasks), columns,
+        plan.learning.rounds, label_eps(plan), until,
+    )  # fmt: skip
 
 
 def describe(asked: AskedPlan, policy: Policy, columns: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedprofile.governance.audit import Spent
 from fedprofile.node.home import NodeHome
 from fedprofile.node.policy import read_common, read_policy
 from fedprofile.secagg.policy import stricter
@@ -106,7 +107,19 @@ def budgets(home: NodeHome, tally: Tally, now: float) -> Budgets:
         uploads_run=Budget(tally.uploads[run], policy.max_uploads),
         uploads_day=Budget(tally.days[int(now) // DAY_SECONDS], policy.max_uploads_day),
         openings=Budget(len(set(tally.scores.values())), policy.max_openings),
-        label_eps=plan.label_eps * len(plan.tasks) if plan and plan.label_eps is not None else None,
+        label_eps=label_eps(plan) if plan else None,
         round=tally.rounds.get(run, 0),
         rounds=plan.learning.rounds if plan else 0,
     )
+
+
+def label_eps(plan: RunPlan) -> float | None:
+    """What a plan's label release spends per customer, over its tasks; None without one."""
+    return None if plan.label_eps is None else plan.label_eps * len(plan.tasks)
+
+
+def spent(home: NodeHome, plan: RunPlan) -> Spent:
+    """What a run took, retries included, by this node's own journal."""
+    run, tally = plan.run_id.hex(), JournalTail(home.keys / "journal.jsonl").read()
+    opened = sum(held == run for held, _ in set(tally.scores.values()))
+    return Spent(run, plan.purpose, tally.uploads[run], opened, label_eps(plan))

@@ -48,6 +48,14 @@ def permit_of(home: NodeHome, purpose: str) -> Permit:
     return permit_named(config.consent, lambda: LedgerPermit(ledger_of(home), wanted))
 
 
+def ledger_head(permit: Permit) -> tuple[str | None, int | None]:
+    """Hash and length of the ledger that a permit asked last; None for a simulated one."""
+    if not isinstance(permit, LedgerPermit):
+        return None, None
+    head = permit.ledger.head
+    return head.hash.hex(), head.seq
+
+
 def vault_of(home: NodeHome) -> Vault:
     return Vault(home.config.party, home.derive("column-kek"))
 

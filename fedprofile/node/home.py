@@ -8,6 +8,7 @@
     spine.safetensors    own rows, slots, enough views, only where alignment is simulated
     journal.jsonl        what was sent and refused, written before it happens
     consent.jsonl        the consent ledger, and its head in consent.head
+    audit.jsonl          the audit log: what was used, what left; its head in audit.head
     trained/             with whom each run was trained, by pseudonym
     run/                 state of the current run, its alignment first, committed once a round
 """

@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from fedprofile.errors import DataError, UsageError
 from fedprofile.governance import break_glass
+from fedprofile.governance.audit import BreakGlass
 from fedprofile.governance.break_glass import Approval, Request
 from fedprofile.governance.deletion import Run, certify
 from fedprofile.governance.permits import Use
 from fedprofile.governance.subjects import Subjects, pseudonyms
+from fedprofile.node.audit import log_of
 from fedprofile.node.consent import ledger_of, trained_with, vault_of
 from fedprofile.node.home import NodeHome
 from fedprofile.node.source import column_names, read_permitted, table_ids
@@ -55,6 +57,8 @@ def open_in_the_clear(home: NodeHome, made: Request, approvals: Sequence[Approva
         except UsageError:
             ledger.note("break-glass-refused", request=made.hash.hex())
             raise
+        head = ledger.head
+        log_of(home).write(BreakGlass(made.hash.hex(), made.columns, made.reason, head.hash.hex(), head.seq))
         one = Spine(1, rows, np.zeros(1, np.int64), np.ones(1, np.bool_), bytes(32))
         permit = _OnlySubject(made.subjects, ledger.subject_key)
         categorical = frozenset(home.config.categorical)

@@ -21,7 +21,9 @@ from fedprofile.errors import (
 )
 from fedprofile.messages import Envelope
 from fedprofile.node.aligning import Aligning, PartnerAligning
-from fedprofile.node.approvals import check_approved
+from fedprofile.node.approvals import check_approved, decided
+from fedprofile.node.audit import NodeAudit
+from fedprofile.node.budgets import spent
 from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
 from fedprofile.node.membership import pin, pinned_roster, signed_invitation
@@ -52,6 +54,7 @@ class Node:
         self.home = home
         self.me = home.config.party
         self.journal = Journal(home.keys / "journal.jsonl")
+        self.audit = NodeAudit(home, self.journal)
         self.identity = Identity.from_seed(home.derive("identity"))
         self._take_roster()
         self.handlers: dict[str, Callable[[Envelope], Envelope]] = {
@@ -85,53 +88,74 @@ class Node:
         self._run: NodeRun | None = None
 
     def handle(self, request: bytes) -> bytes:
-        """Never raises: a failure becomes a fixed code, its cause stays in this node's own log."""
+        """Never raises: a failure becomes a fixed code, its cause stays in this node's own log.
+
+        The reply is in the audit log, on disk, when it is returned. Where that fails nothing leaves but the code
+        "audit_failed", the one message that has no line.
+        """
         with self.home.lock():
             try:
-                envelope = Envelope.decode(request)
-                handler = self.handlers.get(envelope.type)
-                if handler is None:
-                    raise RemoteProtocolError("not_for_this_node", "this node does not answer such requests")
-                self._keep_permitted()
-                return handler(envelope).encode()
-            except TrainingDiverged as error:
-                log.error("%s", error)
-                return Envelope("error", {"code": "training_diverged", "layer": error.layer, "t": error.t}).encode()
-            except ProtocolError as error:
-                log.error("node %s refused: %s", self.me, error)
-                self.journal.append({"event": "refused", "code": error.code})
-                return self._refusal(error, request).encode()
-            except FedprofileError as error:
-                log.error("node %s: %s", self.me, error)
-                return Envelope("error", {"code": "node_failed"}).encode()
-            except Exception as error:  # a reply must never carry an exception's text, which may quote data
-                log.error("node %s: %s", self.me, type(error).__name__)
-                log.debug("%s", "".join(traceback.format_tb(error.__traceback__)))  # frames, never the text
-                return Envelope("error", {"code": "internal_error"}).encode()
+                self.audit.begin()
+                asked, reply = self._respond(request)
+                self.audit.sent(asked, reply, self._plan(), self.roster)
+                return reply
+            except (FedprofileError, OSError) as error:
+                log.error("node %s: %s", self.me, error if isinstance(error, FedprofileError) else error.strerror)
+                return Envelope("error", {"code": "audit_failed"}).encode()
+
+    def _respond(self, request: bytes) -> tuple[str, bytes]:
+        """Type of the request, "" for one that is none, and the reply."""
+        asked = ""
+        try:
+            envelope = Envelope.decode(request)
+            asked, handler = envelope.type, self.handlers.get(envelope.type)
+            if handler is None:
+                raise RemoteProtocolError("not_for_this_node", "this node does not answer such requests")
+            self._keep_permitted()
+            return asked, handler(envelope).encode()
+        except TrainingDiverged as error:
+            log.error("%s", error)
+            body = {"code": "training_diverged", "layer": error.layer, "t": error.t}
+            return asked, Envelope("error", body).encode()
+        except ProtocolError as error:
+            log.error("node %s refused: %s", self.me, error)
+            self.journal.append({"event": "refused", "code": error.code})
+            return asked, self._refusal(error, request).encode()
+        except FedprofileError as error:
+            log.error("node %s: %s", self.me, error)
+            return asked, Envelope("error", {"code": "node_failed"}).encode()
+        except Exception as error:  # a reply must never carry an exception's text, which may quote data
+            log.error("node %s: %s", self.me, type(error).__name__)
+            log.debug("%s", "".join(traceback.format_tb(error.__traceback__)))  # frames, never the text
+            return asked, Envelope("error", {"code": "internal_error"}).encode()
+
+    def _plan(self) -> RunPlan | None:
+        """The plan of the run that this node is in."""
+        data = self.home.read("plan.json")
+        return RunPlan.from_json(data) if data else None
 
     def _refusal(self, error: ProtocolError, request: bytes) -> Envelope:
         """The fixed code and, where the other side is to blame, a signed complaint about the request's hash."""
         body = {"code": error.code}
         if isinstance(error, LocalProtocolError):
             return Envelope("error", body)
-        plan = self.home.read("plan.json")
-        run_id = RunPlan.from_json(plan).run_id if plan else ZERO_HASH
+        run_id = plan.run_id if (plan := self._plan()) else ZERO_HASH
         return Envelope("error", body, (Complaint.of(run_id, self.me, error, request, self.identity).encode(),))
 
     @property
     def run(self) -> NodeRun:
         if self._run is None:
-            data = self.home.read("plan.json")
-            if data is None:
+            plan = self._plan()
+            if plan is None:
                 raise RemoteProtocolError("no_plan", "a plan must be approved first")
-            self._run = NodeRun(self.home, RunPlan.from_json(data), self.roster)
+            self._run = NodeRun(self.home, plan, self.roster, note=self.audit.note)
         return self._run
 
     def _keep_permitted(self) -> None:
         """Ask the permit before every message; where somebody's has ended, read the rows again without them."""
         if self._run is not None and (left := self._run.narrow()):
             held = self._run
-            self._run = NodeRun(held.home, held.plan, held.roster, held.permit)
+            self._run = NodeRun(held.home, held.plan, held.roster, held.permit, self.audit.note)
             self.journal.append({"event": "withdrawn", "plan": held.plan.hash.hex(), "customers": left})
 
     def _identify(self, _: Envelope) -> Envelope:
@@ -155,6 +179,8 @@ class Node:
         if self.home.read("plan.json") != plan.to_json():
             self.home.clear_run()
             self.home.write("plan.json", plan.to_json())
+            if self.home.config.approve == "auto":
+                self.audit.note(decided(self.home, plan, "approved", "policy"))
         self._run = None
         self.journal.append({"event": "approved", "plan": plan.hash.hex(), "purpose": plan.purpose})
         return Envelope("approval", {"plan": plan.hash.hex()}, (self.identity.sign("approval", plan.hash),))
@@ -247,7 +273,7 @@ class Node:
         return Envelope("bins-stored")
 
     def _round(self, envelope: Envelope) -> Envelope:
-        return Envelope("uploads", parts=answer_round(self.run, self.keeper.current, envelope.parts))
+        return Envelope("uploads", parts=answer_round(self.run, self.keeper.current, self.audit, envelope.parts))
 
     def _survivors(self, envelope: Envelope) -> Envelope:
         return Envelope("agreements", parts=self.keeper.settle(envelope.parts))
@@ -258,6 +284,7 @@ class Node:
     def _finish(self, _: Envelope) -> Envelope:
         self.keeper.end()
         self.journal.append({"event": "finished"})
+        self.audit.note(spent(self.home, self.run.plan))
         return Envelope("finished")
 
 

@@ -14,7 +14,9 @@ from safetensors.numpy import load
 from fedprofile.crash import crash_at
 from fedprofile.errors import RemoteProtocolError
 from fedprofile.node import recompute
+from fedprofile.node.audit import NodeAudit
 from fedprofile.node.consent import bind
+from fedprofile.node.heads import take_heads
 from fedprofile.node.run import NodeRun
 from fedprofile.node.sums import Shapes, check_planned, encoder_tensors, shared_tensors
 from fedprofile.secagg.client import ClientSession
@@ -24,7 +26,7 @@ from fedprofile.secagg.wire import claims
 from fedprofile.types import Weights
 
 
-def answer_round(run: NodeRun, session: ClientSession, parts: tuple[bytes, ...]) -> tuple[bytes, ...]:
+def answer_round(run: NodeRun, session: ClientSession, audit: NodeAudit, parts: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """Masked uploads for one request: (stats | gains | scores) alone, or an update with the role's encoder.
 
     Where the plan says so, the signed uploads of the round before come with it (``fedprofile.node.recompute``).
@@ -37,13 +39,13 @@ def answer_round(run: NodeRun, session: ClientSession, parts: tuple[bytes, ...])
     first = _verified(run, session, own[0])
     plan, what = run.plan, (first.id.kind, first.id.scope)
     if what == ("update", "") and 1 <= first.id.t <= plan.learning.rounds:
-        return _train(run, session, first, own[1:], relayed)
+        return _train(run, session, audit, first, own[1:], relayed)
     if what == ("stats", "") and first.id.t == plan.learning.rounds + 1:
-        return _weigh(run, session, first, own[1:], relayed)
+        return _weigh(run, session, audit, first, own[1:], relayed)
     if len(parts) == 1 and what == ("stats", run.role) and first.id.t == 0 and run.shares_encoder:
-        return _count(run, session, first)
+        return _count(run, session, audit, first)
     if len(parts) == 1 and what == ("score", "") and first.id.t == plan.learning.rounds + 2 and not run.is_owner:
-        return _score(run, session, first)
+        return _score(run, session, audit, first)
     raise RemoteProtocolError("wrong_kind", "this node does not take part in such a sum")
 
 
@@ -54,17 +56,23 @@ def _verified(run: NodeRun, session: ClientSession, part: bytes) -> Round:
     return request
 
 
-def _count(run: NodeRun, session: ClientSession, request: Round) -> tuple[bytes, ...]:
+def _count(run: NodeRun, session: ClientSession, audit: NodeAudit, request: Round) -> tuple[bytes, ...]:
     check_planned(run, request)
+    take_heads(run, audit, request)
     _bind(run, request)
     counts = quantise(run.counts(), request.layout, run.dither("counts"))
     if run.plan.recompute:
         recompute.keep(run, session, {}, (request,))
-    return (session.contribute(request, counts),)
+    return (session.contribute(request, counts, audit.head),)
 
 
 def _train(
-    run: NodeRun, session: ClientSession, update: Round, rest: tuple[bytes, ...], relayed: tuple[bytes, ...]
+    run: NodeRun,
+    session: ClientSession,
+    audit: NodeAudit,
+    update: Round,
+    rest: tuple[bytes, ...],
+    relayed: tuple[bytes, ...],
 ) -> tuple[bytes, ...]:
     t = update.id.t
     if len(rest) != int(run.shares_encoder):
@@ -77,22 +85,30 @@ def _train(
         role = _verified(run, session, rest[0])
         if (role.id.kind, role.id.scope, role.id.t) != ("role", run.role, t):
             raise RemoteProtocolError("wrong_kind", "the encoder's sum must be of the same round and role")
+        if role.audit_head != update.audit_head:
+            raise RemoteProtocolError("audit_head_mismatch", "two roots of the heads before one round")
         check_planned(run, role)
         encoder = _role_weights(run, role.model)
         requests["role"] = role
     models = _models(shared, encoder)
     if run.plan.recompute:
         recompute.check_models(run, t, models, relayed)
+    take_heads(run, audit, update, relayed)
     _bind(run, update)
     trained = run.training.round(t, shared, encoder, {kind: request.layout for kind, request in requests.items()})
     crash_at("training")
     if run.plan.recompute:
         recompute.keep(run, session, models, requests.values())
-    return tuple(session.contribute(request, trained[kind]) for kind, request in requests.items())
+    return tuple(session.contribute(request, trained[kind], audit.head) for kind, request in requests.items())
 
 
 def _weigh(
-    run: NodeRun, session: ClientSession, request: Round, sent: tuple[bytes, ...], relayed: tuple[bytes, ...]
+    run: NodeRun,
+    session: ClientSession,
+    audit: NodeAudit,
+    request: Round,
+    sent: tuple[bytes, ...],
+    relayed: tuple[bytes, ...],
 ) -> tuple[bytes, ...]:
     check_planned(run, request)
     hashes = _json(request)
@@ -107,21 +123,23 @@ def _weigh(
     models = _models(shared, encoder)
     if run.plan.recompute:
         recompute.check_models(run, request.id.t, models, relayed)
+    take_heads(run, audit, request, relayed)
     _bind(run, request)
     gains = run.gains(shared, encoder)
     if run.plan.recompute:
         recompute.keep(run, session, models, (request,))
-    return (session.contribute(request, gains),)
+    return (session.contribute(request, gains, audit.head),)
 
 
-def _score(run: NodeRun, session: ClientSession, request: Round) -> tuple[bytes, ...]:
+def _score(run: NodeRun, session: ClientSession, audit: NodeAudit, request: Round) -> tuple[bytes, ...]:
     check_planned(run, request)
+    take_heads(run, audit, request)
     means = _json(request)
     numbers = all(isinstance(v, float) and np.isfinite(v) for v in means.values())
     if set(means) != {t.name for t in run.plan.tasks} or not numbers:
         raise RemoteProtocolError("bad_request", "the mean gains do not fit the plan's tasks")
     bind(run.home, "score/", request.id.t, run.spine.slots[run.permitted("score")])
-    return (session.contribute(request, run.scores(means)),)
+    return (session.contribute(request, run.scores(means), audit.head),)
 
 
 def _bind(run: NodeRun, request: Round) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -11,16 +12,17 @@ import numpy.typing as npt
 from fedprofile.aggregation import GAINS, SCORES, gain_layout, score_layout
 from fedprofile.alignment.hashing import TRAIN_BELOW, cross_fit_fold, split_bucket, uniform
 from fedprofile.errors import RemoteProtocolError
+from fedprofile.governance.audit import Event, TableUsed
 from fedprofile.governance.permits import Permit, Use
 from fedprofile.models.features import FeatureMap, fit_features
 from fedprofile.models.grid import features_from_counts, grid_counts
 from fedprofile.models.layout import encoder_shapes, initial_weights, shared_shapes
 from fedprofile.models.learner import LocalLearner
-from fedprofile.node.consent import permit_of, remember_trained, vault_of, withdraw, withdrawn
+from fedprofile.node.consent import ledger_head, permit_of, remember_trained, vault_of, withdraw, withdrawn
 from fedprofile.node.home import NodeHome
 from fedprofile.node.randomness import ByteSource, keystream_source
 from fedprofile.node.scoring import place, weigh
-from fedprofile.node.snapshot import held_table
+from fedprofile.node.snapshot import contract_root, held_table
 from fedprofile.node.source import now, read_permitted, restrict
 from fedprofile.node.spine import SHARE, read_spine
 from fedprofile.node.training import LocalTraining
@@ -35,11 +37,18 @@ LEAST_SHARE = 1 / 32
 
 
 class NodeRun:
-    """Lazy parts: the table is read when the first stage needs it, through the permit."""
+    """Lazy parts: the table is read when the first stage needs it, through the permit; ``note`` is told of that."""
 
-    def __init__(self, home: NodeHome, plan: RunPlan, roster: Roster, permit: Permit | None = None) -> None:
+    def __init__(
+        self,
+        home: NodeHome,
+        plan: RunPlan,
+        roster: Roster,
+        permit: Permit | None = None,
+        note: Callable[[Event], None] = lambda _: None,
+    ) -> None:
         self.home, self.plan, self.roster = home, plan, roster
-        self._permit = permit
+        self._permit, self._note = permit, note
         self.me = home.config.party
         self.role = home.config.role
         self.shares_encoder = self.role in plan.schemas
@@ -52,6 +61,9 @@ class NodeRun:
         remaining = restrict(self.alignment, ~np.isin(self.alignment.rows, withdrawn(self.home)))
         table, spine = read_permitted(file, categorical, remaining, self.permit, "training", vault_of(self.home))
         withdraw(self.home, np.setdiff1d(remaining.rows, spine.rows))
+        head, line = ledger_head(self.permit)
+        facts = len(table), tuple(table.columns), contract_root(self.home.path), head, line
+        self._note(TableUsed(self.plan.run_id.hex(), self.plan.purpose, *facts))
         return table, spine
 
     @property

@@ -26,6 +26,12 @@ def read_record(home: Path) -> dict[str, Any] | None:
     return record
 
 
+def contract_root(home: Path) -> str | None:
+    """Of the contract under which the snapshot was checked, None where nothing is frozen (a simulated home)."""
+    record = read_record(home)
+    return None if record is None else str(record["contract"]["root"])
+
+
 def held_table(home: NodeHome) -> Path:
     """The snapshot, after it was compared with intake.json and with what this run has read before.
 

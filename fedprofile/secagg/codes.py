@@ -130,6 +130,9 @@ BEYOND: dict[str, str] = {
     "union_release_changed": "One population a federation, for ever: use align=psi, or new partners.",
     "spine_changed": "A run has one spine; start a new run.",
     "consent_changed": "A customer's permit ended between two attempts: start a new run, without them.",
+    # audit logs
+    "audit_head_mismatch": "Ask who runs the coordinator: nodes were shown different histories of an audit log.",
+    "audit_rolled_back": "Ask that party whether its home was put back from a backup: its audit log went back.",
     # recomputed sums
     "too_large_to_recompute": "Use a smaller model, fewer columns or levels, or secure.verify=none.",
     "zero_weight": "Ask the nodes whether any of them had rows to train on.",

@@ -17,6 +17,7 @@ from fedprofile.secagg.wire import (
     Items,
     Reader,
     Writer,
+    claims,
     party_of,
     party_wire_id,
     put_items,
@@ -100,6 +101,11 @@ class ResilientUpload:
         message = cls(Upload.decode(r.view(), roster), consent, checks, shares, signature)
         r.end()
         return message
+
+
+def decode_upload(data: Buffer, roster: Roster) -> Upload:
+    """The Upload in what a node answers a Round with, in either profile; nothing is verified."""
+    return Upload.decode(data, roster) if claims(data, Upload.TYPE) else ResilientUpload.decode(data, roster).upload
 
 
 @dataclass(frozen=True)

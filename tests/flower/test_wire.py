@@ -23,6 +23,7 @@ from fedprofile.flower.inprocess import run_in_process
 from fedprofile.label_owner import party as label_owner
 from fedprofile.messages import Envelope
 from fedprofile.node import aligning, uniting
+from fedprofile.node.audit import NodeAudit
 from fedprofile.node.party import Node
 from fedprofile.secagg.client import ClientSession
 from fedprofile.secagg.encoding import pack, vectors
@@ -257,6 +258,21 @@ class TestPlantedLeaks:
         count = lambda node, e: replace(e, body={"size": len(node.run.home.path.name)})  # noqa: E731
         self.reply(monkeypatch, "listed", count, party="tax")
         found("body of listed", "align=union")
+
+    def test_a_message_that_the_egress_ledger_does_not_list(self, monkeypatch, found):
+        sent = NodeAudit.sent
+
+        def forgetful(self, asked, reply, plan, roster):
+            if asked != "bins":
+                sent(self, asked, reply, plan, roster)
+
+        monkeypatch.setattr(NodeAudit, "sent", forgetful)
+        found("another message")
+
+    def test_an_audit_head_that_is_none(self, monkeypatch, found):
+        """Thirty-two free bytes in every upload would be a way out."""
+        monkeypatch.setattr(NodeAudit, "head", property(lambda self: self._log.identity.mac("free bytes", b"")))
+        found("not the head before this message")
 
     def test_an_unpadded_list(self, monkeypatch, found):
         """Its length would say how many customers a partner has."""

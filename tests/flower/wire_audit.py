@@ -39,9 +39,11 @@ from fedprofile.alignment.letters import (
     size_class,
 )
 from fedprofile.coordinator.job import Job
+from fedprofile.governance.chain import Head, Record
 from fedprofile.messages import MAX_BODY, UPWARD, Envelope
 from fedprofile.models.features import FeatureMap
 from fedprofile.models.layout import encoder_shapes, shared_shapes
+from fedprofile.node.audit import SEALED, log_of
 from fedprofile.node.home import NodeHome
 from fedprofile.node.party import SIGNED_RELEASE
 from fedprofile.node.spine import read_spine
@@ -59,8 +61,8 @@ from fedprofile.secagg.messages import (
 )
 from fedprofile.secagg.server import ServerSession
 from fedprofile.secagg.setup_messages import is_hybrid
-from fedprofile.secagg.wire import SIGNATURE, ZERO_HASH, wire_order
-from fedprofile.types import Layout, RoundId
+from fedprofile.secagg.wire import SIGNATURE, wire_order
+from fedprofile.types import Layout, Roster, RoundId
 
 Captured = Sequence[tuple[str, bytes]]
 CONTROL = {"identity", "ready", "aligned", "labels-stored", "bins-stored", "opened", "finished"}
@@ -89,6 +91,7 @@ class Step:
 class Seen:
     """Masked vectors by sum and party, in the order sent; handshake messages by party; all raw bytes."""
 
+    roster: Roster
     vectors: dict[RoundId, dict[str, bytes]] = field(default_factory=dict)
     layouts: dict[RoundId, Layout] = field(default_factory=dict)
     heads: dict[RoundId, bytes] = field(default_factory=dict)
@@ -96,17 +99,21 @@ class Seen:
     opens: dict[str, KeyOpen] = field(default_factory=dict)
     sealed: list[tuple[str, bytes]] = field(default_factory=list)
     raw: list[bytes] = field(default_factory=list)
+    audited: dict[str, bytes] = field(default_factory=dict)
+    ledgers: dict[str, list[tuple[Head, Record]]] = field(default_factory=dict)
 
 
 def audit(captured: Captured, job: Job, homes: Mapping[str, Path]) -> None:
     """Raises AssertionError at the first byte that a whole, undisturbed run should not have sent."""
-    scripts, seen = {party: _script(job, homes, party) for party in homes}, Seen()
+    scripts, seen = {party: _script(job, homes, party) for party in homes}, Seen(job.roster)
+    seen.ledgers = {party: list(log_of(NodeHome(home)).chain.lines()) for party, home in homes.items()}
     for party, data in captured:
         envelope = _flower(party, data, homes)
         step = next(scripts[party], None)
         assert step is not None, f"{party} sent more than its script"
         assert envelope.type == step.type, f"{party} sent {envelope.type} instead of {step.type}"
         _check(party, envelope, step, job, homes, seen)
+        _check_ledger(party, envelope, seen)
         seen.raw.append(data)
     _check_handshake(job, seen)
     check_secrets(b"".join(seen.raw), homes, job)
@@ -114,6 +121,29 @@ def audit(captured: Captured, job: Job, homes: Mapping[str, Path]) -> None:
         check_random(sealed, f"what was sealed, {party},")
     check_masked(seen.vectors, seen.layouts, homes)
     assert not any(any(True for _ in rest) for rest in scripts.values()), "the run is not whole: replies are missing"
+    left = [party for party, lines in seen.ledgers.items() if any(r["event"] == "sent" for _, r in lines)]
+    assert not left, f"the egress ledger lists more than was sent: {left}"
+
+
+def _check_ledger(party: str, envelope: Envelope, seen: Seen) -> None:
+    """The next message in the party's egress ledger is this one; ``audited`` is the head before its append."""
+    lines, raw = seen.ledgers[party], envelope.encode()
+    while lines and lines[0][1]["event"] != "sent":
+        head, _ = lines.pop(0)
+        if head.signature:
+            seen.audited[party] = head.hash
+    assert lines, f"{party} sent a message that its egress ledger does not list"
+    head, line = lines.pop(0)
+    known = None if envelope.type in SEALED else hashlib.sha256(raw).hexdigest()
+    assert (line["type"], line["bytes"], line.get("sha256")) == (envelope.type, len(raw), known), "another message"
+    if envelope.type == "uploads":
+        sums = [[i.kind, i.scope, i.t, i.attempt] for i in (Upload.decode(p, seen.roster).id for p in envelope.parts)]
+        assert line["sums"] == sums, "the egress ledger names other sums"
+        for part in envelope.parts:
+            assert Upload.decode(part, seen.roster).audit_head == seen.audited[party], (
+                "not the head before this message"
+            )
+    seen.audited[party] = head.hash
 
 
 def _flower(party: str, data: bytes, homes: Mapping[str, Path]) -> Envelope:
@@ -278,8 +308,8 @@ def _check_upload(
     upload = Upload.decode(part, job.roster)
     assert upload.encode() == part, "the upload is not canonical"
     assert (upload.id, upload.party) == (id, party), "an upload to another sum"
-    public = (ZERO_HASH, spine_hash, job.plan.hash, 0)
-    assert (upload.audit_head, upload.spine_hash, upload.bundle_hash, upload.epoch) == public, "other public fields"
+    public = (spine_hash, job.plan.hash, 0)
+    assert (upload.spine_hash, upload.bundle_hash, upload.epoch) == public, "other public fields"
     assert upload.h == seen.heads.setdefault(id, upload.h), "H differs inside one cohort"
     upload.verify(job.roster)
     seen.layouts[id] = layout

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from fedprofile.governance.audit import heads_root
 from fedprofile.messages import Envelope
 from fedprofile.models.layout import parameters
 from fedprofile.node import recompute
@@ -152,7 +153,9 @@ def test_uploads_of_another_attempt_are_refused_and_those_of_the_last_one_count(
     basis = recompute.read_basis(run)
     model = save(recompute._next(run, basis, last)["update"])
     layout = recompute.planned(run, "update", 2).layout
-    request = replace(round, id=replace(round.id, t=2, attempt=1), layout=layout, model=model).encode()
+    root = heads_root({u.party: u.audit_head for u in (Upload.decode(part, world.job.roster) for part in last)})
+    id = replace(round.id, t=2, attempt=1)
+    request = replace(round, id=id, layout=layout, model=model, audit_head=root).encode()
     for party in PARTIES:
         assert refused_untouched(world, party, monkeypatch, request, *first) == "wrong_round"
         mixed = [first[0], *last[1:]]

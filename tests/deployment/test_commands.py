@@ -263,3 +263,7 @@ def test_a_node_rotates_its_key_and_leaves(desk):
     assert "still names" in desk("node", "leave", "medical", code=2)["error"]
     proposed = desk("coordinator", "enrol", "coord", "tax/request.json")["enrolled"][0]
     assert proposed["roster"] == 1, "a new key for dialling needs no new roster"
+    log = desk.root / "tax" / "audit.jsonl"
+    log.write_bytes(log.read_bytes().replace(b"key-rotated", b"key-hidden!"))
+    for command in ("start", "audit"):
+        assert "audit.jsonl, line 2: the line was changed" in desk("node", command, "tax", code=1)["error"]

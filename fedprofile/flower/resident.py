@@ -92,7 +92,7 @@ class ResidentStatus:
 class Resident:
     """``may_send`` is asked before each reply leaves; while it says no, the reply waits here and nothing is pulled.
 
-    ``on_refusal`` is told the fixed reason of each message that never reached the ClientApp, before the refusal leaves.
+    ``on_refusal`` is told the fixed reason of each error that Flower carries instead of a reply, before it leaves.
     """
 
     def __init__(
@@ -233,6 +233,7 @@ class Resident:
         except Exception as error:  # the text may quote data
             log.error("the ClientApp failed: %s", type(error).__name__)
             self._note(failed=self._status.failed + 1)
+            self._on_refusal(type(error).__name__)
             return refusal(APP_RAISED, type(error).__name__, message)
         return reply
 

@@ -30,6 +30,7 @@ from fedprofile.types import Policy, RunPlan, canonical
 
 FOLDER, PENDING_AT_MOST = "plans", 100
 _DECISION = "plan-decision"
+_LINE = 120
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,15 @@ def decided(
     by: Literal["people", "policy"],
     until: str | None = None,
 ) -> Decided:
-    """What the audit log says of a decision; ``columns`` are those that the plan or the snapshot names, by name."""
+    """What the audit log says of a decision; ``columns`` are those that the plan or the snapshot names, by name.
+
+    A plan that is refused was written by others: of its texts no more than a line is kept.
+    """
     agreed, table = plan.schemas.get(home.config.role), home.path / TABLE
     columns = agreed.columns if agreed else tuple(column_names(table)) if table.exists() else ()
+    tasks = tuple(t.name[:_LINE] for t in plan.tasks[:_LINE])
     return Decided(
-        decision, by, plan.hash.hex(), plan.run_id.hex(), plan.purpose, tuple(t.name for t in plan.tasks), columns,
+        decision, by, plan.hash.hex(), plan.run_id.hex(), plan.purpose[:_LINE], tasks, columns,
         plan.learning.rounds, label_eps(plan), until,
     )  # fmt: skip
 

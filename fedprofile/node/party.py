@@ -167,13 +167,11 @@ class Node:
         pin(self.home, Roster.from_json(envelope.body["roster"]))
         if pinned_roster(self.home) != self.roster:
             self._take_roster()
-        check_plan(plan, self.roster, self.policy, read_common(self.home), self.home.config.align)
-        if envelope.body.get("profile") != self.home.config.profile:
-            raise PolicyRefusal("profile_mismatch", "this node's own configuration names another profile")
-        if plan.recompute and self.home.config.profile == "none":
-            raise PolicyRefusal("unmasked_uploads", "uploads without masks are not for every node to see")
-        if plan.recompute and self.home.config.profile == "resilient":
-            raise PolicyRefusal("not_recomputable", "uploads carry self masks, which no node can take off their sum")
+        try:
+            self._check_plan(plan, envelope.body.get("profile"))
+        except PolicyRefusal:
+            self.audit.note(decided(self.home, plan, "refused", "policy"))
+            raise
         if not check_approved(self.home, plan, self.home.config.profile, datetime.now(UTC).date()):
             return Envelope("pending")
         if self.home.read("plan.json") != plan.to_json():
@@ -184,6 +182,15 @@ class Node:
         self._run = None
         self.journal.append({"event": "approved", "plan": plan.hash.hex(), "purpose": plan.purpose})
         return Envelope("approval", {"plan": plan.hash.hex()}, (self.identity.sign("approval", plan.hash),))
+
+    def _check_plan(self, plan: RunPlan, profile: object) -> None:
+        check_plan(plan, self.roster, self.policy, read_common(self.home), self.home.config.align)
+        if profile != self.home.config.profile:
+            raise PolicyRefusal("profile_mismatch", "this node's own configuration names another profile")
+        if plan.recompute and self.home.config.profile == "none":
+            raise PolicyRefusal("unmasked_uploads", "uploads without masks are not for every node to see")
+        if plan.recompute and self.home.config.profile == "resilient":
+            raise PolicyRefusal("not_recomputable", "uploads carry self masks, which no node can take off their sum")
 
     def _set_up(self, envelope: Envelope) -> Envelope:
         self.keeper.begin()

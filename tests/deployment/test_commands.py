@@ -25,6 +25,7 @@ from fedprofile.cli.main import main
 from fedprofile.data.example import example
 from fedprofile.deployment.node import identity_of, read_request
 from fedprofile.enrolment import write_document
+from fedprofile.node.audit import log_of
 from fedprofile.node.home import NodeHome
 
 SHOPS = ("shop-1", "shop-2", "shop-3")
@@ -222,6 +223,15 @@ def test_from_empty_folders_to_a_fused_model(desk):
     assert desk("score", "model/bundle", "bank.csv", "scores.csv")["rows"] == 600
     assert "no training has ended" in desk("node", "conclude", "tax", "--out", "m2", code=2)["error"]
 
+    for party in PARTIES:
+        audited = desk("node", "audit", party)
+        left = {type_: count for _, type_, count, _ in audited["left"]}
+        assert (audited["checkpoints"], audited["plans"], audited["break_glass_reads"]) == (1, 1, 0)
+        assert left["uploads"] == audited["uploads"] == (3 if party == "bank" else 4)
+        assert desk("audit", "verify", party, "--peer", "tax" if party != "tax" else "bank")["heads"] > 0
+    quarter = f"{time.gmtime().tm_year}Q{(time.gmtime().tm_mon + 2) // 3}"
+    assert desk("audit", "report", "tax", "--quarter", quarter, "--out", "report.html")["uploads"] == 4
+
     deployed, simulated = shared(job), in_process(desk, job)
     assert deployed.keys() == simulated.keys()
     assert all(np.array_equal(deployed[n], simulated[n]) for n in deployed)
@@ -283,6 +293,11 @@ def test_a_node_rotates_its_key_and_leaves(desk):
     assert (desk.root / "tax" / "flower.key.pub").read_text() != before
     assert (desk.root / "tax" / "old-flower.key").exists()
     assert "ENCRYPTED" in (desk.root / "tax" / "flower.key").read_text()
+    assert list(log_of(NodeHome(desk.root / "tax")).chain)[-1]["event"] == "key-rotated"
     assert "still names" in desk("node", "leave", "medical", code=2)["error"]
     proposed = desk("coordinator", "enrol", "coord", "tax/request.json")["enrolled"][0]
     assert proposed["roster"] == 1, "a new key for dialling needs no new roster"
+    log = desk.root / "tax" / "audit.jsonl"
+    log.write_bytes(log.read_bytes().replace(b"key-rotated", b"key-hidden!"))
+    for command in ("start", "audit"):
+        assert "audit.jsonl, line 2: the line was changed" in desk("node", command, "tax", code=1)["error"]

@@ -40,13 +40,16 @@ class Nodes:
     def __init__(self, deployment, root: Path) -> None:
         self.deployment, self.root = deployment, root
         self.running: dict[str, tuple[Resident, threading.Thread]] = {}
+        self.refused: dict[str, list[str]] = {}
 
     def make(self, name: str, answer=echo, may_send=lambda: True, **changes) -> Resident:
         app = ClientApp()
         app.query()(answer)
         settings = self.deployment.settings.get(name) or self.deployment.enrol(name, self.root / name)
         plain = json.loads(settings.to_json()) | {"allowed_fabs": [HASH], "poll_s": 0.25} | changes
-        return Resident(ResidentSettings.from_json(json.dumps(plain, default=str)), app, may_send)
+        said = self.refused.setdefault(name, [])
+        settings = ResidentSettings.from_json(json.dumps(plain, default=str))
+        return Resident(settings, app, may_send, on_refusal=said.append)
 
     def start(self, name: str, resident: Resident) -> Resident:
         thread = threading.Thread(target=resident.run)
@@ -124,6 +127,9 @@ def test_what_a_node_serves_and_what_it_refuses(nodes):
     status = {name: resident.status() for name, resident in residents.items()}
     assert all(s.connected and not s.busy and s.run_id == run for s in status.values())
     assert [(s.answered, s.refused, s.failed) for s in status.values()] == [(1, 2, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0)]
+    assert nodes.refused == {
+        "serves": ["message_type_not_allowed"] * 2, "picky": ["bundle_not_allowed"], "fails": ["ValueError"], "told": [],
+    }  # fmt: skip
     assert not (nodes.root / "apps").exists(), "no bundle was fetched"
 
     run, out = nodes.ask(("serves", "query", "g"), config={"rounds": "4"})

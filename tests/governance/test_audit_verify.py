@@ -17,7 +17,7 @@ from fedprofile.governance.audit_verify import heads_of, verify_log, verify_show
 from fedprofile.secagg.identity import Identity
 
 ME, OTHER = Identity.from_seed(bytes(32)), Identity.from_seed(b"\1" * 32)
-FLIPS = 400
+FLIPS = 250
 
 
 def write(folder, party="tax", who=ME, appends=8):

@@ -10,7 +10,9 @@ import pytest
 
 from fedprofile.errors import PolicyRefusal, UsageError
 from fedprofile.node.approvals import PENDING_AT_MOST, asked_plans, check_approved, decide, describe, uploads
+from fedprofile.node.audit import log_of
 from fedprofile.node.session import SessionKeeper
+from fedprofile.node.source import column_names
 
 TODAY = datetime.now(UTC).date()
 
@@ -38,6 +40,9 @@ def test_a_plan_waits_until_it_is_approved_and_no_longer_than_that(world, home):
     (asked,) = asked_plans(home)
     assert (asked.plan, asked.decision, asked.id) == (plan, "pending", plan.hash.hex()[:12])
     decide(home, asked.id[:4], True, TODAY + timedelta(days=1))
+    decided = list(log_of(home).chain)[-1]
+    assert (decided["decision"], decided["by"], decided["plan"]) == ("approved", "people", plan.hash.hex())
+    assert decided["columns"] == column_names(home.path / "table.parquet")
     assert ask(home, plan)
     assert ask(home, plan, TODAY + timedelta(days=1))
     assert not ask(home, plan, TODAY + timedelta(days=2)), "an approval ends"

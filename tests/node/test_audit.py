@@ -162,3 +162,11 @@ def test_a_kill_between_journal_and_log_is_no_tampering(ready, monkeypatch):
     assert list(world.node("tax").journal)[-1]["event"] == "upload"
     assert world.restart("tax") is world.node("tax")
     assert world.ask("tax", "identify").type == "identity"
+
+
+def test_a_plan_that_the_policy_refuses_is_there_with_its_purpose_cut_to_a_line(world):
+    plan = replace(world.job.plan, purpose="x" * 10_000, min_release=1)
+    assert world.ask("tax", "plan", world.plan_body(plan)).type == "error"
+    decided, refused, sent = events(world, "tax")[-3:]
+    assert (decided["decision"], decided["by"], decided["plan"]) == ("refused", "policy", plan.hash.hex())
+    assert (decided["purpose"], refused["asked"], sent.get("run")) == ("x" * 120, "plan", None)

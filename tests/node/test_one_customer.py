@@ -10,6 +10,7 @@ from fedprofile.governance.deletion import verify_certificate
 from fedprofile.governance.ledger import constant
 from fedprofile.governance.permits import SimulatedPermit
 from fedprofile.governance.subjects import pseudonyms
+from fedprofile.node.audit import log_of
 from fedprofile.node.consent import ledger_of, permit_of, remember_trained, vault_of
 from fedprofile.node.home import NodeConfig, NodeHome
 from fedprofile.node.one_customer import deletion_certificate, open_in_the_clear
@@ -55,6 +56,19 @@ def test_two_custodians_read_one_customers_columns_and_no_others(home):
     assert open_in_the_clear(home, *asked(home)) == {"income": 1234.5, "job": "clerk"}
     assert open_in_the_clear(home, *asked(home, "B", ("age", "income"))) == {"age": 40, "income": None}
     assert events(home)[-1] == "break-glass-open"
+
+
+def test_the_audit_log_refers_to_the_record_of_a_read_and_names_nobody(home):
+    made, approvals = asked(home)
+    open_in_the_clear(home, made, approvals)
+    ledger, line = ledger_of(home), list(log_of(home).chain)[-1]
+    ledger.refresh()
+    assert line.pop("at") > 0
+    assert line == {
+        "event": "break-glass", "request": made.hash.hex(), "columns": ["income", "job"], "reason": "complaint",
+        "consent": ledger.head.hash.hex(), "consent_line": ledger.head.seq,
+    }  # fmt: skip
+    assert made.subject not in (home.path / "audit.jsonl").read_text()
 
 
 def test_the_record_is_there_before_the_value_is_read(home, monkeypatch):

@@ -86,6 +86,18 @@ class State:
     def registry(self) -> str:
         return self.root_pk.hex()
 
+    def stage(self, manifest: str) -> str:
+        """Where a version is in its life, in one word or two."""
+        if manifest == self.champion:
+            return "champion"
+        if self.release(manifest).retired:
+            return "retired"
+        if manifest == self.shadow:
+            return "shadow"
+        if manifest in self.champions:
+            return "former champion"
+        return "challenger" if manifest == self.challenger else "gated"
+
     def release(self, manifest: str) -> Release:
         """Raises Refused for a version that no gate has seen."""
         if manifest not in self.releases:

@@ -45,7 +45,7 @@ class Release:
     """A version as the log knows it: the last gate over it, and every approval ever given.
 
     ``version`` is its number in MLflow, empty for a folder; ``champion`` the one that the gate compared it with.
-    ``trainer``: hex public key under the bundle.
+    ``trainer``: hex public key under the bundle; ``verdict``: what the gates found, as JSON.
     """
 
     manifest: str
@@ -56,6 +56,7 @@ class Release:
     champion: str | None
     approvals: tuple[Approval, ...] = ()
     retired: bool = False
+    verdict: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -85,6 +86,13 @@ class State:
     @property
     def registry(self) -> str:
         return self.root_pk.hex()
+
+    @property
+    def staff(self) -> People:
+        """Raises Refused where the log has not begun."""
+        if self.people is None:
+            raise Refused("this registry has no people yet", mend="Run `fedprofile registry init`.")
+        return self.people
 
     def stage(self, manifest: str) -> str:
         """Where a version is in its life, in one word or two."""
@@ -133,13 +141,13 @@ def step(state: State, record: Record) -> State:
         if record["by"] != ROOT:
             raise Refused("only the root key changes people")
         return replace(state, people=people.verified(state.root_pk, before), told=at)
-    person = _people(state).allow(record["by"], DECIDERS[event], at)
+    person = state.staff.allow(record["by"], DECIDERS[event], at)
     return replace(_STEPS[event](state, record, person), told=at)
 
 
 def judge(state: State, manifest: str, now: int) -> tuple[Release, Count]:
     """The approvals of a release as they stand, without its gates."""
-    release, people = state.release(manifest), _people(state)
+    release, people = state.release(manifest), state.staff
     trainer = people.holder(bytes.fromhex(release.trainer))
     about = (state.registry, manifest, release.report)
     return release, count(release.approvals, about, people, trainer.id if trainer else "", now)
@@ -148,7 +156,7 @@ def judge(state: State, manifest: str, now: int) -> tuple[Release, Count]:
 def objections(state: State, manifest: str, now: int) -> tuple[str, ...]:
     """Why this version may not become champion now; none means that it may."""
     release, approvals = judge(state, manifest, now)
-    trainer = _people(state).holder(bytes.fromhex(release.trainer))
+    trainer = state.staff.holder(bytes.fromhex(release.trainer))
     why = []
     if release.retired:
         why.append("it is retired")
@@ -165,7 +173,7 @@ def objections(state: State, manifest: str, now: int) -> tuple[str, ...]:
 
 def _gate(state: State, record: Record, person: Person) -> State:
     manifest, champion, trainer = record["manifest"], record["champion"], bytes.fromhex(record["trainer"])
-    holder = _people(state).holder(trainer)
+    holder = state.staff.holder(trainer)
     if holder is None or "trainer" not in holder.roles or not holder.is_live(record["at"]):
         mend = "The holder of the root key adds the trainer: fedprofile registry people add."
         raise Refused("the bundle is not signed by a registered trainer", mend=mend)
@@ -178,9 +186,12 @@ def _gate(state: State, record: Record, person: Person) -> State:
     before = state.releases.get(manifest)
     if before and before.retired:
         raise Refused(f"{before.name} is retired")
+    version = str(record["version"])
+    if any(r.version == version and r.manifest != manifest for r in state.releases.values() if version):
+        raise Refused(f"version {version} is another bundle in this log")
     kept = before.approvals if before else ()
     verdict = (record["report"], record["passed"], champion)
-    release = Release(manifest, str(record["version"]), record["trainer"], *verdict, kept)
+    release = Release(manifest, version, record["trainer"], *verdict, kept, verdict=record.get("verdict", {}))
     challenger = state.challenger if manifest in state.champions else manifest
     return replace(_with(state, release), challenger=challenger)
 
@@ -190,10 +201,10 @@ def _approve(state: State, record: Record, person: Person) -> State:
     release = state.release(given.manifest)
     if given.person != person.id or (given.registry, given.report) != (state.registry, release.report):
         raise Refused("this approval is not of the last gate report here, or not of who hands it in")
-    holder = _people(state).holder(bytes.fromhex(release.trainer))
+    holder = state.staff.holder(bytes.fromhex(release.trainer))
     if holder and holder.id == person.id:
         raise Refused("the trainer does not approve the own model")
-    if why := given.refusal(_people(state), record["at"]):
+    if why := given.refusal(state.staff, record["at"]):
         raise Refused("this approval would not count", why)
     return _with(state, replace(release, approvals=(*release.approvals, given)))
 
@@ -254,19 +265,13 @@ def _without(state: State, manifest: str) -> State:
     return replace(state, challenger=challenger, shadow=None if state.shadow == manifest else state.shadow)
 
 
-def _people(state: State) -> People:
-    if state.people is None:
-        raise Refused("this registry has no people yet", mend="Run `fedprofile registry init`.")
-    return state.people
-
-
 def _reason(record: Mapping[str, Any]) -> None:
     if not str(record["reason"]).strip():
         raise Refused("no reason is given", mend="Say why: --reason.")
 
 
 def _signer(state: State, record: Record) -> bytes:
-    person = None if record["by"] == ROOT else _people(state).get(record["by"])
+    person = None if record["by"] == ROOT else state.staff.get(record["by"])
     return person.sign_pk if person else state.root_pk
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedprofile.errors import ConfigError, DataError, DeploymentError, UsageError
+from fedprofile.mlflow_io.model import ARTEFACT
 from fedprofile.mlflow_io.standing import PREFIX, Standing
 from fedprofile.mlflow_io.store import check_uri, open_client, sqlite_path
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 HEAD, CHAMPION = PREFIX + "head", PREFIX + "champion"
 REPORTS = "registry"
+_BUNDLE = f"artifacts/{ARTEFACT}"
 # A person waits for the answer: two tries, not MLflow's seven, and seconds, not minutes.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
@@ -66,8 +68,6 @@ def fetch(uri: str, model: str, version: str, into: Path) -> Path:
 
     Raises UsageError where there is no such version, DeploymentError where MLflow does not answer.
     """
-    from fedprofile.mlflow_io.model import ARTEFACT
-
     with _reached(uri) as client:
         from mlflow.artifacts import download_artifacts
 
@@ -76,13 +76,10 @@ def fetch(uri: str, model: str, version: str, into: Path) -> Path:
             raise UsageError(f"MLflow has no version {version} of {model!r}", "Look: fedprofile ui.")
         where = client.get_model_version_download_uri(model, version)
         got = download_artifacts(artifact_uri=where, dst_path=str(into), tracking_uri=uri)
-    folders = [path.parent for path in Path(got).rglob("manifest.json") if path.parent.parent.name == "artifacts"]
-    named = [folder for folder in folders if folder.name == ARTEFACT] or folders
-    if len(named) != 1:
-        raise DataError(
-            f"version {version}", "this MLflow model holds no bundle", "Register it with `fedprofile train`."
-        )
-    return named[0]
+    bundle = Path(got) / _BUNDLE
+    if not bundle.is_dir():
+        raise DataError(f"version {version}", "this MLflow model is no bundle", "Register one: `fedprofile train`.")
+    return bundle
 
 
 def _behind(client: MlflowClient, model: str, standing: Standing) -> list[str]:

@@ -69,7 +69,7 @@ class Registry:
             before = self.state()
             record = {**facts(before), "event": event, "by": by, "at": self.clock()}
             after = step(before, record)
-            self._own(after, by, identity)
+            self.check_key(after, by, identity)
             head = self.heads.swap(before.head, record, lambda mark: identity.sign(SIGNED_HEAD, mark))
             if head is not None:
                 break
@@ -77,8 +77,9 @@ class Registry:
             replace_private(self.path / FILE, canonical(record["people"]) + b"\n")
         return replace(after, head=head)
 
-    def _own(self, state: State, by: str, identity: Identity) -> None:
-        person = state.people.get(by) if state.people and by != ROOT else None
+    def check_key(self, state: State, by: str, identity: Identity) -> None:
+        """Raises UsageError unless ``identity`` is the key that is registered for ``by``."""
+        person = None if by == ROOT else state.staff.get(by)
         if identity.sign_pk != (person.sign_pk if person else self.root_pk):
             raise UsageError(f"this is not the key of {by!r}", "Give the key file whose public key was registered.")
 

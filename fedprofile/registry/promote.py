@@ -75,7 +75,7 @@ def approve(registry: Registry, actor: Actor, manifest: str, role: Role | None, 
     report = registry.state().release(manifest).report
 
     def facts(state: State) -> Mapping[str, Any]:
-        person = state.people.get(actor.id) if state.people else None
+        person = state.staff.get(actor.id)
         if person is None:
             raise UsageError(f"{actor.id!r} is not in people.json", "Ask the holder of the root key.")
         about = (state.registry, manifest, report)

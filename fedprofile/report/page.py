@@ -37,16 +37,19 @@ def write_page(report: Mapping[str, Any], dir: Path, plots: Sequence[Path]) -> P
             reproduce_section(report),
         ]
     )
-    title = escape(f"{report['run']['name']} · fedprofile report")
-    page = (
+    path = dir / "report.html"
+    path.write_text(whole_page(escape(f"{report['run']['name']} · fedprofile report"), body), encoding="utf-8")
+    return path
+
+
+def whole_page(title: Safe, body: Safe) -> str:
+    """A page of its own that loads nothing."""
+    return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{title}</title><style>{CSS}</style></head><body><main>{body}</main></body></html>\n"
     )
-    path = dir / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
 def _head(report: Mapping[str, Any], tasks: list[tuple[str, str]]) -> Safe:

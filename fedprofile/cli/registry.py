@@ -1,4 +1,4 @@
-"""`fedprofile registry …`: gates, two people, one champion, and back. Each verb that decides is a line of a signed log."""
+"""`fedprofile registry …`: gates, two people, one champion, and back. What decides is a line of a signed log."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from typing import Any
 from fedprofile.errors import DataError, FedprofileError, ProtocolError, UsageError
 from fedprofile.governance.approvals import NEEDED, Approval, Count, count
 from fedprofile.governance.chain import SIGNED_HEAD, START, Head, Record
+from fedprofile.governance.gates import Verdict
 from fedprofile.governance.heads import LOG
 from fedprofile.governance.people import ROOT, People, Person, Role
 from fedprofile.secagg.identity import verify
@@ -45,18 +46,24 @@ class Release:
     """A version as the log knows it: the last gate over it, and every approval ever given.
 
     ``version`` is its number in MLflow, empty for a folder; ``champion`` the one that the gate compared it with.
-    ``trainer``: hex public key under the bundle; ``verdict``: what the gates found, as JSON.
+    ``trainer``: hex public key under the bundle.
     """
 
     manifest: str
     version: str
     trainer: str
-    report: str
-    passed: bool
+    verdict: Verdict
     champion: str | None
     approvals: tuple[Approval, ...] = ()
     retired: bool = False
-    verdict: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def report(self) -> str:
+        return self.verdict.report
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict.passed
 
     @property
     def name(self) -> str:
@@ -172,7 +179,11 @@ def objections(state: State, manifest: str, now: int) -> tuple[str, ...]:
 
 
 def _gate(state: State, record: Record, person: Person) -> State:
-    manifest, champion, trainer = record["manifest"], record["champion"], bytes.fromhex(record["trainer"])
+    champion, trainer = record["champion"], bytes.fromhex(record["trainer"])
+    verdict = Verdict.from_json(record["verdict"])
+    manifest = verdict.manifest
+    if manifest != record["manifest"] or (verdict.passed and verdict.failed):
+        raise Refused("the verdict is of another bundle, or passes what failed")
     holder = state.staff.holder(trainer)
     if holder is None or "trainer" not in holder.roles or not holder.is_live(record["at"]):
         mend = "The holder of the root key adds the trainer: fedprofile registry people add."
@@ -181,8 +192,8 @@ def _gate(state: State, record: Record, person: Person) -> State:
         raise Refused("the trainer does not judge the own model")
     if champion != state.champion:
         raise Refused("the gates compared it with another than today's champion", mend="Run them again.")
-    if not isinstance(record["passed"], bool) or len(bytes.fromhex(manifest)) != 32:
-        raise ValueError("gate")
+    if not all(len(bytes.fromhex(mark)) == 32 for mark in (manifest, verdict.report)):
+        raise ValueError("hash")
     before = state.releases.get(manifest)
     if before and before.retired:
         raise Refused(f"{before.name} is retired")
@@ -190,8 +201,7 @@ def _gate(state: State, record: Record, person: Person) -> State:
     if any(r.version == version and r.manifest != manifest for r in state.releases.values() if version):
         raise Refused(f"version {version} is another bundle in this log")
     kept = before.approvals if before else ()
-    verdict = (record["report"], record["passed"], champion)
-    release = Release(manifest, version, record["trainer"], *verdict, kept, verdict=record.get("verdict", {}))
+    release = Release(manifest, version, record["trainer"], verdict, champion, kept)
     challenger = state.challenger if manifest in state.champions else manifest
     return replace(_with(state, release), challenger=challenger)
 

@@ -122,17 +122,14 @@ def _gates(release: Release | None) -> Section:
         return Section("Measured", duty, (("gates", UNKNOWN),))
     rows = (("gates", "passed" if release.passed else "failed"), ("report (SHA-256)", release.report))
     answers = {True: "passed", False: "failed", None: "not applicable"}
-    found = [
-        (f["gate"], answers[f["passed"]], _number(f["value"]), _number(f["bar"]), f["reason"])
-        for f in release.verdict.get("findings", ())
-    ]
+    found = [(f.gate, answers[f.passed], _number(f.value), _number(f.bar), f.reason) for f in release.verdict.findings]
     return Section("Measured", duty, rows, (("gate", "answer", "value", "bar", "reason"), *found) if found else ())
 
 
 def _limits(bundle: Bundle, release: Release | None) -> Section:
-    findings = release.verdict.get("findings", ()) if release else ()
-    open_ = [f["gate"] for f in findings if f["passed"] is None]
-    failed = [f["gate"] for f in findings if f["passed"] is False]
+    findings = release.verdict.findings if release else ()
+    open_ = [f.gate for f in findings if f.passed is None]
+    failed = [f.gate for f in findings if f.passed is False]
     rows = (
         ("gates that failed", ", ".join(failed) or ("none" if findings else UNKNOWN)),
         ("not judged", ", ".join(open_) or ("nothing" if findings else UNKNOWN)),

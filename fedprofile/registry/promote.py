@@ -9,30 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fedprofile.errors import UsageError
 from fedprofile.governance.approvals import Choice, approval
+from fedprofile.governance.gates import Verdict
 from fedprofile.governance.people import Role
 from fedprofile.governance.promotion import State
 from fedprofile.registry.home import Registry
 from fedprofile.secagg.identity import Identity
-
-
-class Verdict(Protocol):
-    """What gates said: ``report`` is the SHA-256 (hex) of the canonical JSON report, ``manifest`` the bundle's."""
-
-    @property
-    def passed(self) -> bool: ...
-
-    @property
-    def manifest(self) -> str: ...
-
-    @property
-    def report(self) -> str: ...
-
-    def to_json(self) -> dict[str, Any]: ...
-
 
 Gates = Callable[[Path, Path | None, Path], Verdict]
 """Judges a bundle's folder beside the champion's, if there is one, and writes the report into a new folder."""
@@ -61,8 +46,6 @@ def gate(
         "manifest": manifest,
         "version": version or (known.version if known else ""),
         "trainer": registry.shelf.trainer(manifest),
-        "report": verdict.report,
-        "passed": verdict.passed,
         "champion": champion,
         "verdict": verdict.to_json(),
     }

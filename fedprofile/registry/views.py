@@ -10,7 +10,7 @@ from fedprofile.governance.chain import Head, Record
 from fedprofile.governance.promotion import State, judge, objections, replay
 from fedprofile.registry.home import Registry, people_file
 
-DETAILS = ("manifest", "report", "passed", "champion", "reason")
+DETAILS = ("manifest", "champion", "reason")
 
 
 def day(at: int) -> str:
@@ -58,6 +58,8 @@ def _told(head: Head, record: Record) -> dict[str, Any]:
     if record["event"] == "approve":
         given = record["approval"]
         about = {key: given[key] for key in ("manifest", "report", "role", "decision", "expires")}
+    if record["event"] == "gate":
+        about |= {key: record["verdict"][key] for key in ("report", "passed")}
     if record["event"] == "people":
         people = record["people"]
         about = {"version": people["version"], "live": [p["id"] for p in people["persons"] if p["revoked"] is None]}

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedprofile.governance.approvals import DAY, NEEDED, Approval
 from fedprofile.governance.chain import SIGNED_HEAD, START, Head, Record, follow, link
+from fedprofile.governance.gates import Finding, Verdict
 from fedprofile.governance.heads import LOG
 from fedprofile.governance.people import ROOT, People, nobody, person
 from fedprofile.governance.promotion import State, replay, step
@@ -28,6 +29,11 @@ A, B, C, REPORT = (64 * digit for digit in "abcf")
 
 def key(who: str) -> Identity:
     return Identity.from_seed(who.encode().ljust(32, b"."))
+
+
+def verdict(manifest: str, report: str = REPORT, passed: bool = True) -> dict[str, Any]:
+    finding = Finding("auc/tier", passed, 0.9 if passed else 0.5, 0.6, "made up")
+    return Verdict(passed, (finding,), manifest, report).to_json()
 
 
 class Office:
@@ -63,8 +69,9 @@ class Office:
         return head
 
     def gate(self, manifest: str = A, by: str = "wang", **changes: Any) -> None:
-        facts = {"version": "", "trainer": key("li").sign_pk.hex(), "report": REPORT, "passed": True}
-        self.write("gate", by, manifest=manifest, **(facts | {"champion": self.state.champion} | changes))
+        said = verdict(manifest, changes.pop("report", REPORT), changes.pop("passed", True))
+        facts = {"version": "", "trainer": key("li").sign_pk.hex(), "verdict": said, "champion": self.state.champion}
+        self.write("gate", by, manifest=manifest, **(facts | changes))
 
     def approval(self, who: str, manifest: str = A, role: Any = None, signer: str = "", **changes: Any) -> Approval:
         """Signed as it stands; ``changes`` are made before the signature."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from office import NOW, REPORT, ROLES, YEAR, A, B, C, Office, key
+from office import NOW, ROLES, YEAR, A, B, C, Office, key, verdict
 
 from fedprofile.errors import DataError, FedprofileError, UsageError
 from fedprofile.governance.approvals import DAY, MAX_DAYS
@@ -151,7 +151,7 @@ def test_only_the_role_may(office, event, who):
         office.approve("qian", C, role="validator")
         office.approve("zhao", C)
     fields = {
-        "gate": {"manifest": C, "version": "", "trainer": key("li").sign_pk.hex(), "report": REPORT, "passed": True, "champion": B},
+        "gate": {"manifest": C, "version": "", "trainer": key("li").sign_pk.hex(), "verdict": verdict(C), "champion": B},
         "approve": {"approval": office.approval(who, C, role="approver" if who == "zhao" else "validator").to_json()},
         "promote": {"manifest": C},
         "rollback": {"manifest": A, "reason": "drift"},
@@ -173,6 +173,8 @@ def test_only_the_role_may(office, event, who):
         {"trainer": key("zhao").sign_pk.hex()},  # who is no trainer
         {"trainer": key("zhou").sign_pk.hex(), "by": "zhou"},  # who judges the own model
         {"champion": B},  # compared with what is no champion
+        {"verdict": verdict(B)},  # of another bundle
+        {"verdict": verdict(A, passed=False) | {"passed": True}},  # that passes what failed
     ],
 )
 def test_gates_that_do_not_count_are_not_logged(office, change):

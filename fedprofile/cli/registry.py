@@ -201,7 +201,7 @@ def _diff(args: argparse.Namespace) -> int:
     registry = opened(args)
     state = registry.state()
     mine, other = (_found(registry, state, name)[0] for name in (args.version, args.other))
-    found = difference(registry.shelf.open(mine).meta, registry.shelf.open(other).meta)
+    found = difference(registry.shelf.meta(mine), registry.shelf.meta(other))
     rows = [f"{key}: {json.dumps(a, ensure_ascii=False)} -> {json.dumps(b, ensure_ascii=False)}" for key, a, b in found]
     rows = rows or ["the same facts" if mine != other else "the same bundle"]
     facts = {"a": mine, "b": other, "changed": [{"key": k, "a": a, "b": b} for k, a, b in found]}

@@ -5,13 +5,13 @@ Nothing is filled in that these do not hold: a reader sees *unknown*, and the ow
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fedprofile.governance.approvals import Approval
 from fedprofile.governance.promotion import Release, State
-from fedprofile.registry.bundle import Bundle
+from fedprofile.registry.bundle import Bundle, open_bundle
 from fedprofile.registry.home import Registry
 from fedprofile.registry.views import day, history, sentence
 
@@ -43,8 +43,9 @@ class Card:
 
 def card(registry: Registry, state: State, manifest: str) -> Card:
     """The card of a version whose bundle is on the shelf; the gate parts are unknown where no gate has seen it."""
-    bundle = registry.shelf.open(manifest)
     release = state.releases.get(manifest)
+    registry.shelf.read(manifest, release.trainer if release else None)
+    bundle = open_bundle(registry.shelf.folder(manifest))
     name = release.name if release else manifest[:12]
     return Card(
         f"{registry.model}, {name}",
@@ -53,6 +54,7 @@ def card(registry: Registry, state: State, manifest: str) -> Card:
             _purpose(bundle),
             _data(bundle.meta),
             _privacy(bundle.meta),
+            _trained(bundle.meta),
             _gates(release),
             _limits(bundle, release),
             _explanation(bundle),
@@ -96,34 +98,50 @@ def _data(meta: Mapping[str, Any]) -> Section:
     rows = (
         ("roles of partners", ", ".join(meta["roles"]) or "none"),
         ("digest of the training data", _known(meta, "data")),
-        ("data contracts", _known(meta, "contracts", "contract_root")),
-        ("consents", _known(meta, "consent", "consents", "consent_root")),
-        ("training run", _known(meta, "run", "plan")),
+        ("data contract of the label owner", _known(meta, "contract")),
+        ("consents", _known(meta, "consent")),
+        ("training run", _known(meta, "run")),
         ("configuration (SHA-256)", _known(meta, "config_sha256")),
-        ("code", _known(meta, "commit", "code", "git_commit")),
+        ("code", _known(meta, "code")),
+        ("champion that it was to follow", _known(meta, "parent")),
     )
-    return Section("Data and consent", "EU AI Act Art. 10, Annex IV 2(d); PIPL Arts. 13, 23", rows)
+    return Section("Data and consent", "EU AI Act Art. 10, Annex IV 2(d); PIPL Arts. 13, 23, 29", rows)
 
 
 def _privacy(meta: Mapping[str, Any]) -> Section:
-    eps = meta.get("label_eps", UNKNOWN)
+    eps, total = meta.get("label_eps", UNKNOWN), meta.get("label_eps_total", UNKNOWN)
     rows = (
-        ("label ε, per customer and task", "none: true labels, by explicit choice" if eps is None else str(eps)),
-        ("secure sum", _known(meta, "secure", "secure_profile")),
-        ("encoders in use, by digest", str(len(meta["encoder_digests"])) if "encoder_digests" in meta else UNKNOWN),
+        ("label ε per customer and task", "none: true labels, by explicit choice" if eps is None else str(eps)),
+        ("label ε per customer, all tasks", "none" if total is None else str(total)),
+        ("secure sum", _known(meta, "secure")),
+        *((f"encoder of {party}", _known(meta["encoders"], party)) for party in meta.get("encoders", {})),
         ("red team", UNKNOWN),
     )
     return Section("Privacy and security", "EU AI Act Art. 15; PIPL Art. 51", rows)
 
 
+def _trained(meta: Mapping[str, Any]) -> Section:
+    """As the training run judged it, on its own test customers."""
+    head = ("task", "model", "metric", "value", "95 % interval")
+    rows = [
+        (task, model, metric, _number(value), _interval(measured["intervals"].get(metric)))
+        for task, models in meta.get("metrics", {}).items()
+        for model, measured in models.items()
+        for metric, value in measured.items()
+        if metric != "intervals" and value is not None
+    ]
+    told = (("test customers", "the label owner's own"),) if rows else (("metrics", UNKNOWN),)
+    return Section("Measured in training", "EU AI Act Art. 15, Annex IV 2(g)", told, (head, *rows) if rows else ())
+
+
 def _gates(release: Release | None) -> Section:
     duty = "SR 26-2: validation and outcomes analysis; EU AI Act Annex IV 2(g)"
     if release is None:
-        return Section("Measured", duty, (("gates", UNKNOWN),))
+        return Section("Gates", duty, (("gates", UNKNOWN),))
     rows = (("gates", "passed" if release.passed else "failed"), ("report (SHA-256)", release.report))
     answers = {True: "passed", False: "failed", None: "not applicable"}
     found = [(f.gate, answers[f.passed], _number(f.value), _number(f.bar), f.reason) for f in release.verdict.findings]
-    return Section("Measured", duty, rows, (("gate", "answer", "value", "bar", "reason"), *found) if found else ())
+    return Section("Gates", duty, rows, (("gate", "answer", "value", "bar", "reason"), *found) if found else ())
 
 
 def _limits(bundle: Bundle, release: Release | None) -> Section:
@@ -172,11 +190,17 @@ def _record(registry: Registry, manifest: str) -> Section:
     return Section("Record", "EU AI Act Art. 12; SR 26-2: documentation", rows, (("line",), *told) if told else ())
 
 
-def _known(meta: Mapping[str, Any], *names: str) -> str:
-    found = next((meta[name] for name in names if meta.get(name) not in (None, "")), UNKNOWN)
-    if isinstance(found, Mapping):
-        return "; ".join(f"{key}: {value}" for key, value in found.items()) or UNKNOWN
-    return ", ".join(map(str, found)) if isinstance(found, list) else str(found)
+def _known(meta: Mapping[str, Any], name: str) -> str:
+    """A fact of the bundle in words; of one that does not exist, why."""
+    found = meta.get(name)
+    if not isinstance(found, Mapping):
+        return UNKNOWN if found in (None, "") else str(found)
+    told = [f"{key} {value}" for key, value in found.items() if value is not None and key != "reason"]
+    return "; ".join(told) or str(found.get("reason") or UNKNOWN)
+
+
+def _interval(pair: Sequence[float] | None) -> str:
+    return "–" if pair is None else f"{pair[0]:.4g} to {pair[1]:.4g}"
 
 
 def _number(value: float | None) -> str:

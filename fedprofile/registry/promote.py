@@ -45,7 +45,7 @@ def gate(
     facts = {
         "manifest": manifest,
         "version": version or (known.version if known else ""),
-        "trainer": registry.shelf.trainer(manifest),
+        "trainer": registry.shelf.read(manifest).seal.key,
         "champion": champion,
         "verdict": verdict.to_json(),
     }
@@ -54,14 +54,14 @@ def gate(
 
 def approve(registry: Registry, actor: Actor, manifest: str, role: Role | None, decision: Choice, days: int) -> State:
     """The person's signed word about the bundle, unchanged on the shelf, and its last gate report."""
-    registry.shelf.open(manifest)
-    report = registry.state().release(manifest).report
+    release = registry.state().release(manifest)
+    registry.shelf.read(manifest, release.trainer)
 
     def facts(state: State) -> Mapping[str, Any]:
         person = state.staff.get(actor.id)
         if person is None:
             raise UsageError(f"{actor.id!r} is not in people.json", "Ask the holder of the root key.")
-        about = (state.registry, manifest, report)
+        about = (state.registry, manifest, release.report)
         made = approval(about, person, role, decision, registry.clock(), days)
         return {"approval": made.signed(actor.key).to_json()}
 
@@ -70,7 +70,7 @@ def approve(registry: Registry, actor: Actor, manifest: str, role: Role | None, 
 
 def promote(registry: Registry, actor: Actor, manifest: str) -> State:
     """Make the version champion, if gates and two people say so, now."""
-    registry.shelf.open(manifest)
+    registry.shelf.read(manifest, registry.state().release(manifest).trainer)
     return registry.write("promote", actor.id, actor.key, lambda _: {"manifest": manifest})
 
 
@@ -79,7 +79,7 @@ def roll_back(registry: Registry, actor: Actor, manifest: str | None, reason: st
 
     def facts(state: State) -> Mapping[str, Any]:
         to = manifest or previous(state)
-        registry.shelf.open(to)
+        registry.shelf.read(to, state.release(to).trainer)
         return {"manifest": to, "reason": reason}
 
     return registry.write("rollback", actor.id, actor.key, facts)
@@ -100,5 +100,5 @@ def retire(registry: Registry, actor: Actor, manifest: str, reason: str) -> Stat
 def shadow(registry: Registry, actor: Actor, manifest: str | None) -> State:
     """Name the version that may score silently beside the champion; None for no one."""
     if manifest is not None:
-        registry.shelf.open(manifest)
+        registry.shelf.read(manifest, registry.state().release(manifest).trainer)
     return registry.write("shadow", actor.id, actor.key, lambda _: {"manifest": manifest})

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fedprofile.errors import DataError, UsageError
-from fedprofile.registry.bundle import Bundle, open_bundle
-from fedprofile.registry.files import MANIFEST, MEND
+from fedprofile.registry.files import BODY, MANIFEST, MEND, Sealed, read_sealed
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,9 @@ class Shelf:
     def put(self, folder: Path) -> str:
         """Verify a bundle, copy it, verify the copy; its manifest's SHA-256 (hex). One that is here stays as it is.
 
-        Raises what ``open_bundle`` raises.
+        Raises what ``read_sealed`` raises.
         """
-        open_bundle(folder)
-        manifest = manifest_hash(folder)
+        manifest = read_sealed(folder).seal.manifest
         if not (self.root / "bundles" / manifest).exists():
             self.root.joinpath("bundles").mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".new-", dir=self.root / "bundles") as new:
@@ -39,7 +38,7 @@ class Shelf:
                 except OSError:  # another process has just put the same one
                     if not (self.root / "bundles" / manifest).is_dir():
                         raise
-        self.open(manifest)
+        self.read(manifest)
         return manifest
 
     def folder(self, manifest: str) -> Path:
@@ -50,16 +49,21 @@ class Shelf:
             raise UsageError(f"bundle {manifest[:12]} is not on this machine", mend)
         return found
 
-    def open(self, manifest: str) -> Bundle:
-        """Verify and open. Raises DataError where the copy is not what its name says, UsageError as ``folder``."""
-        folder = self.folder(manifest)
-        if manifest_hash(folder) != manifest:
-            raise DataError(MANIFEST, "the stored bundle was changed", MEND)
-        return open_bundle(folder)
+    def read(self, manifest: str, trainer: str | None = None) -> Sealed:
+        """Verify: whole, the one that its name says, and signed by ``trainer`` (hex public key) where one is given.
 
-    def trainer(self, manifest: str) -> str:
-        """Hex public key under the bundle."""
-        return str(self.open(manifest).meta["trainer"])
+        Nothing is parsed. Raises DataError, and UsageError as ``folder``.
+        """
+        trust = None if trainer is None else frozenset({bytes.fromhex(trainer)})
+        sealed = read_sealed(self.folder(manifest), trust=trust)
+        if sealed.seal.manifest != manifest:
+            raise DataError(MANIFEST, "the stored bundle was changed", MEND)
+        return sealed
+
+    def meta(self, manifest: str) -> dict[str, Any]:
+        """What the bundle says of itself."""
+        facts: dict[str, Any] = json.loads(self.read(manifest).files[BODY])["meta"]
+        return facts
 
     def find(self, start: str) -> list[str]:
         """Manifests here that begin with ``start``."""
@@ -74,14 +78,6 @@ class Shelf:
     def report(self, report: str) -> Path | None:
         place = self.root / "reports" / report
         return place if place.is_dir() else None
-
-
-def manifest_hash(folder: Path) -> str:
-    """SHA-256 of the manifest's bytes, hex. Raises DataError where there is none."""
-    try:
-        return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-    except OSError:
-        raise DataError(folder.name, "no bundle is here", "Give the folder that a training run wrote.") from None
 
 
 def _sync(file: Path) -> None:

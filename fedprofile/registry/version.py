@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fedprofile.errors import DataError, DeploymentError, UsageError
 from fedprofile.governance.promotion import State
+from fedprofile.registry.files import read_sealed
 from fedprofile.registry.home import Registry
-from fedprofile.registry.shelf import manifest_hash
 
 Fetch = Callable[[str, Path], Path]
 """Downloads the bundle of an MLflow version into an empty folder, and says where it lies."""
@@ -51,7 +51,7 @@ def have(registry: Registry, state: State, manifest: str, fetch: Fetch | None) -
     if not registry.shelf.find(manifest) and release and release.version and fetch:
         with tempfile.TemporaryDirectory() as folder:
             found = fetch(release.version, Path(folder))
-            if manifest_hash(found) == manifest:
+            if read_sealed(found).seal.manifest == manifest:
                 registry.shelf.put(found)
     registry.shelf.folder(manifest)
 
@@ -63,7 +63,7 @@ def _numbered(registry: Registry, state: State, number: str, fetch: Fetch | None
             raise DeploymentError("this registry has no MLflow", "Give the folder of a bundle.")
         with tempfile.TemporaryDirectory() as folder:
             found = fetch(number, Path(folder))
-            if before and manifest_hash(found) != before:
+            if before and read_sealed(found).seal.manifest != before:
                 mend = "Somebody changed it after the gates. Judge it again, as a folder, or restore it in MLflow."
                 raise DataError(f"version {number}", "MLflow holds another bundle than the one that was judged", mend)
             return registry.shelf.put(found)

@@ -17,9 +17,9 @@ from fedprofile.models import tabular_net
 from fedprofile.models.bank import BankData, fit_bank
 from fedprofile.models.fusion import FusedModel, fit_fusion
 from fedprofile.registry.bundle import write_bundle
+from fedprofile.registry.files import read_sealed
 from fedprofile.registry.home import Registry, create, load
 from fedprofile.registry.promote import Actor, approve, gate, promote
-from fedprofile.registry.shelf import manifest_hash
 from fedprofile.types import Table, Task
 
 TASKS = (Task("tier", "ordinal", 3), Task("invest", "binary", 2))
@@ -57,9 +57,9 @@ class Desk:
     def reopened(self) -> Registry:
         return replace(load(self.registry.path), clock=lambda: self.now)
 
-    def bundle(self, name: str) -> Path:
-        meta = {"roles": ["tax"], "trainer": key("li").sign_pk.hex(), "note": name, "label_eps": 2.0}
-        write_bundle(self.folder / name, self.model, meta, {})
+    def bundle(self, name: str, signer: str = "li") -> Path:
+        meta = {"roles": ["tax"], "note": name, "label_eps": 2.0}
+        write_bundle(self.folder / name, self.model, meta, {}, key(signer))
         return self.folder / name
 
     def gate(self, folder: Path, passed: bool = True, version: str = "") -> str:
@@ -88,9 +88,10 @@ def said(passed: bool) -> Any:
 
     def gates(folder: Path, champion: Path | None, out: Path) -> Verdict:
         out.mkdir(exist_ok=True)
+        manifest = read_sealed(folder).seal.manifest
         (out / "gate.json").write_text(f'{{"champion": "{champion and champion.name}"}}')
         finding = Finding("auc/tier", passed, 0.9 if passed else 0.5, 0.6, "made up")
-        report = manifest_hash(folder)[:32] * 2 if champion is None else champion.name[:32] * 2
-        return Verdict(passed, (finding,), manifest_hash(folder), report)
+        report = manifest[:32] * 2 if champion is None else champion.name[:32] * 2
+        return Verdict(passed, (finding,), manifest, report)
 
     return gates

@@ -16,6 +16,7 @@ from fedprofile.governance.promotion import Refused
 from fedprofile.models.fusion import FusedModel
 from fedprofile.registry.home import LOG_FILE, create, join, load
 from fedprofile.registry.promote import approve, gate, previous, promote, retire, roll_back, shadow
+from fedprofile.registry.seal import sign_manifest
 from fedprofile.registry.version import find, have, logged
 from fedprofile.registry.views import difference, history, sentence, status
 from fedprofile.types import canonical
@@ -64,6 +65,7 @@ CHANGES = {
     "a file more": lambda f: (f / "more.json").touch(),
     "another bundle in its place": lambda f: (shutil.rmtree(f), shutil.copytree(f.parents[2] / "other", f)),
     "nothing there": shutil.rmtree,
+    "the same manifest, signed by another": lambda f: _sign_again(f, "zhou"),
 }
 
 
@@ -71,6 +73,11 @@ def _flip(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
+
+
+def _sign_again(folder: Path, who: str) -> None:
+    manifest = (folder / "manifest.json").read_bytes()
+    (folder / "manifest.sig").write_bytes(sign_manifest(manifest, key(who)))
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -137,7 +144,7 @@ def test_a_version_is_found_by_folder_number_and_hash(one):
     served["3"] = folder
     shutil.rmtree(one.registry.shelf.folder(manifest))
     have(one.registry, one.state, manifest, fetch)
-    one.registry.shelf.open(manifest)
+    one.registry.shelf.read(manifest)
     with pytest.raises(Refused, match="another bundle in this log"):
         one.gate(one.bundle("b"), version="3")
 
@@ -149,7 +156,7 @@ def test_a_second_machine_joins_and_follows(tmp_path, model):
     other = join(tmp_path / "elsewhere", mine.root_pk, mine.store, mine.model, None)
     assert other.state() == desk.state
     with pytest.raises(UsageError, match="not on this machine"):
-        other.shelf.open(a)
+        other.shelf.read(a)
     with pytest.raises(DeploymentError):
         join(tmp_path / "third", key("eve").sign_pk, mine.store, mine.model, None)
     with pytest.raises(UsageError):

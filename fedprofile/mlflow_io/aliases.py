@@ -8,13 +8,13 @@ be repeated. MLflow remembers the last head that it was told: a log that is shor
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedprofile.errors import ConfigError, DataError, DeploymentError, UsageError
-from fedprofile.mlflow_io.model import ARTEFACT
 from fedprofile.mlflow_io.standing import PREFIX, Standing
 from fedprofile.mlflow_io.store import check_uri, open_client, sqlite_path
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 HEAD, CHAMPION = PREFIX + "head", PREFIX + "champion"
 REPORTS = "registry"
-_BUNDLE = f"artifacts/{ARTEFACT}"
 # A person waits for the answer: two tries, not MLflow's seven, and seconds, not minutes.
+_LOCK_SECONDS = 1
+_LATER = "When it does: fedprofile registry sync."
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
@@ -76,10 +77,10 @@ def fetch(uri: str, model: str, version: str, into: Path) -> Path:
             raise UsageError(f"MLflow has no version {version} of {model!r}", "Look: fedprofile ui.")
         where = client.get_model_version_download_uri(model, version)
         got = download_artifacts(artifact_uri=where, dst_path=str(into), tracking_uri=uri)
-    bundle = Path(got) / _BUNDLE
-    if not bundle.is_dir():
+    bundles = [file.parent for file in Path(got).glob("artifacts/*/manifest.json")]
+    if len(bundles) != 1:
         raise DataError(f"version {version}", "this MLflow model is no bundle", "Register one: `fedprofile train`.")
-    return bundle
+    return bundles[0]
 
 
 def _behind(client: MlflowClient, model: str, standing: Standing) -> list[str]:
@@ -162,12 +163,25 @@ def _said(version: Any) -> str:
     return f"version {version}" if version else "nobody"
 
 
+def _check_lock(file: Path) -> None:
+    """MLflow itself tries a locked database again for twenty seconds."""
+    try:
+        with closing(sqlite3.connect(file, timeout=_LOCK_SECONDS, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        kind = error.sqlite_errorname
+        raise DeploymentError(f"MLflow's database does not answer ({kind})", _LATER) from None
+
+
 @contextmanager
 def _reached(uri: str) -> Iterator[MlflowClient]:
     """A client that gives up within seconds. Raises DeploymentError, without the URI."""
     file = sqlite_path(check_uri(uri))
     if file is not None and not file.is_file():
         raise DeploymentError("MLflow's database is not there", "Restore it, or mend tracking in registry.json.")
+    if file is not None:
+        _check_lock(file)
     before = {name: os.environ.get(name) for name in _PATIENCE}
     os.environ.update(_PATIENCE)
     try:

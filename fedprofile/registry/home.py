@@ -44,7 +44,7 @@ class Registry:
     store: str = field(repr=False)
     model: str
     tracking: str | None = field(repr=False)
-    clock: Callable[[], int] = field(default=seconds, compare=False)
+    clock: Callable[[], int] = field(default=lambda: seconds(), compare=False)
 
     @cached_property
     def heads(self) -> HeadStore:
@@ -85,14 +85,14 @@ class Registry:
 
 
 def create(
-    path: Path, root: Identity, store: str, model: str, tracking: str | None, clock: Callable[[], int] = seconds
+    path: Path, root: Identity, store: str, model: str, tracking: str | None, clock: Callable[[], int] | None = None
 ) -> Registry:
     """A new registry whose log begins with nobody. Raises UsageError where the folder is in use."""
     check_store(store)
     if path.exists() and any(path.iterdir()):
         raise UsageError(f"{path} is not empty", "Name a new folder.")
     path.mkdir(parents=True, exist_ok=True)
-    registry = Registry(path, root.sign_pk, store, model, tracking, clock)
+    registry = Registry(path, root.sign_pk, store, model, tracking, clock or seconds)
     if isinstance(registry.heads, SqlHeads):
         registry.heads.create()
     first = nobody(root)

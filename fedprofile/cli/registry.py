@@ -19,6 +19,7 @@ from fedprofile.cli.registry_version import (
 from fedprofile.cli.verbs import add_verb, print_result
 
 if TYPE_CHECKING:
+    from fedprofile.governance.gates import Verdict
     from fedprofile.governance.promotion import State
     from fedprofile.registry.home import Registry
 
@@ -41,6 +42,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         return parser
 
     me = "--as wang --key wang.key"
+    gate = verb("gate", _gate, "judge a version beside the champion", f"3 --home mine/nodes/bank {me}", acts=True,
+                version="1")  # fmt: skip
+    gate.add_argument(
+        "--home", type=Path, required=True, metavar="HOME", help="the label owner's home of the version's own run"
+    )
+    gate.add_argument("--promotion", default="default", metavar="NAME", help="bars: a name, or your own YAML file")
+    gate.add_argument("--out", type=Path, metavar="DIR", help="also leave the report here")
+
     approve = verb("approve", _approve, "sign bundle and gate report", f"3 {me}", acts=True, version="1")
     approve.add_argument("--role", choices=["validator", "approver"], help="where you hold both")
     approve.add_argument("--reject", action="store_true", help="say no: while it holds, nothing is promoted")
@@ -74,6 +83,35 @@ def _found(registry: Registry, state: State, name: str) -> tuple[str, str]:
     from fedprofile.registry.version import find
 
     return find(registry, state, name, fetcher(registry))
+
+
+def _gate(args: argparse.Namespace) -> int:
+    import shutil
+    import tempfile
+
+    from fedprofile.registry.gating import gate_bundle, read_gate_settings
+    from fedprofile.registry.promote import gate
+    from fedprofile.registry.version import have
+
+    registry, who, settings = opened(args), actor(args), read_gate_settings(args.promotion)
+    before = registry.state()
+    manifest, number = _found(registry, before, args.version)
+    if before.champion:
+        have(registry, before, before.champion, fetcher(registry))
+    with tempfile.TemporaryDirectory() as folder:
+
+        def judged(bundle: Path, champion: Path | None, out: Path) -> Verdict:
+            return gate_bundle(bundle, champion, args.home, settings, out)
+
+        state, verdict = gate(registry, who, manifest, number, Path(folder) / "gate", judged)
+    report = registry.shelf.report(verdict.report)
+    if args.out and report:
+        shutil.copytree(report, args.out, dirs_exist_ok=True)
+    marks = {True: "passed", False: "FAILED", None: "n/a"}
+    lines = [f"  {marks[f.passed]:<8}{f.gate:<28}{f.reason}" for f in verdict.findings]
+    lines += [f"{state.release(manifest).name}: {'passed' if verdict.passed else 'FAILED'}, report {report}/gate.html"]
+    facts = {"passed": verdict.passed, "manifest": manifest, "report": verdict.report, "verdict": verdict.to_json()}
+    return done(args, registry, state, "\n".join(lines), **facts)
 
 
 def _approve(args: argparse.Namespace) -> int:

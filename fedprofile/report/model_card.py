@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from fedprofile.report.markup import Safe, escape, facts, join, table, tag
-from fedprofile.report.page import whole_page
+from fedprofile.report.markup import Safe, facts, join, table, tag
+from fedprofile.report.page import document
 
 __all__ = ["to_html", "to_markdown"]
 
@@ -50,7 +50,7 @@ def to_html(card: Card) -> str:
         if section.table:
             head, *rows = section.table
             body.append(table(list(head), [list(row) for row in rows], words=len(head)))
-    return whole_page(escape(f"{card.title} · model card"), join(body))
+    return document(f"{card.title} · model card", join(body))
 
 
 def _plain(text: str) -> str:

@@ -229,8 +229,9 @@ class _Training:
             tasks = judging.judge_tasks(fusion, compared, self.plan.tasks, config.baselines.bootstrap, config.seed)
             bundle = self.run_dir / "bundle"
             shutil.rmtree(bundle, ignore_errors=True)  # an interrupted run may have left one
-            facts = {"id": self.federation.id_column, "data": self.federation.digest.hex()}
-            origin = Origin(outcome["encoder_digests"], extra=facts | {"config_sha256": config_hash(config)})
+            facts: dict[str, Any] = {"id": self.federation.id_column, "data": self.federation.digest.hex()}
+            facts |= {"groups": list(self.federation.groups), "config_sha256": config_hash(config)}
+            origin = Origin(outcome["encoder_digests"], extra=facts)
             meta = describe_model(owner, self.plan, self.roster, fusion, tasks, origin)
             signer = Identity.from_seed(owner.derive("identity"))
             write_bundle(bundle, fusion.fused, meta, owner.read_arrays(SHARED_MODEL) or {}, signer)

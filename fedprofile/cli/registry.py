@@ -108,7 +108,7 @@ def _gate(args: argparse.Namespace) -> int:
     if args.out and report:
         shutil.copytree(report, args.out, dirs_exist_ok=True)
     marks = {True: "passed", False: "FAILED", None: "n/a"}
-    lines = [f"  {marks[f.passed]:<8}{f.gate:<28}{f.reason}" for f in verdict.findings]
+    lines = [f"  {marks[f.passed]:<8}{f.gate:<36}{f.reason}" for f in verdict.findings]
     lines += [f"{state.release(manifest).name}: {'passed' if verdict.passed else 'FAILED'}, report {report}/gate.html"]
     facts = {"passed": verdict.passed, "manifest": manifest, "report": verdict.report, "verdict": verdict.to_json()}
     return done(args, registry, state, "\n".join(lines), **facts)
@@ -124,6 +124,8 @@ def _approve(args: argparse.Namespace) -> int:
     given = state.release(manifest).approvals[-1]
     said = f"{who.id} {decision}s {state.release(manifest).name} as {given.role}, for {args.expires} days.\n"
     said += f"bundle {manifest}\ngate report {given.report}"
+    if failed := [f.gate for f in state.release(manifest).verdict.failed]:
+        said += f"\nwarning: its gates did not pass: {', '.join(failed)}"
     return done(args, registry, state, said, approval=given.to_json())
 
 

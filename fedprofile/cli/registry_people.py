@@ -101,11 +101,12 @@ def _tracking(args: argparse.Namespace) -> str | None:
 
 
 def _new(args: argparse.Namespace) -> int:
-    from fedprofile.governance.people import person
+    from fedprofile.errors import UsageError
+    from fedprofile.governance.people import ID_RULE, is_id
 
-    key = _new_key(args.out)
-    person(args.id, key.sign_pk, ("trainer",), 0)  # refuses an id that nobody may have
-    public = key.sign_pk.hex()
+    if not is_id(args.id):
+        raise UsageError(f"nobody can be called {args.id!r}", f"Use {ID_RULE}.")
+    public = _new_key(args.out).sign_pk.hex()
     said = f"public key of {args.id}, to be registered by the holder of the root key:\n{public}"
     return print_result(args, {"id": args.id, "key": public}, said)
 

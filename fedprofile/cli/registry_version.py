@@ -90,10 +90,10 @@ def tell(registry: Registry, state: State) -> dict[str, Any]:
 
 
 def done(args: argparse.Namespace, registry: Registry, state: State, said: str, **facts: Any) -> int:
-    """The line is in the log: say so, and whether MLflow follows."""
+    """The line is in the log: say so at once, and then whether MLflow follows."""
+    if not args.json:
+        print(f"{said}\nlog: line {state.head.seq}, head {state.head.hash.hex()[:16]}", flush=True)
     told = tell(registry, state)
-    text = f"{said}\nlog: line {state.head.seq}, head {state.head.hash.hex()[:16]}"
-    if told["mlflow"] == "behind":
-        text += f"\nwarning: done, but MLflow is behind: {told['why']}"
     facts |= {"line": state.head.seq, "head": state.head.hash.hex(), **told}
-    return print_result(args, facts, text)
+    words = {"behind": f"warning: done, but MLflow is behind: {told.get('why')}", "follows": "MLflow follows."}
+    return print_result(args, facts, words.get(told["mlflow"], "This registry has no MLflow."))

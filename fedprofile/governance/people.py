@@ -22,6 +22,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 FILE = "people.json"
 ROOT = "root"
 """Who signs for the root key; no person may have this id."""
+ID_RULE = "small letters, digits, dots, - and _, at most 40, a letter first"
 _ID = re.compile(r"[a-z][a-z0-9._-]{0,39}")
 _SIGNED = "people"
 
@@ -139,6 +140,11 @@ def nobody(root: Identity) -> People:
     return People(1, bytes(32))._signed(root)
 
 
+def is_id(text: str) -> bool:
+    """Whether a person may be called so: ID_RULE."""
+    return _ID.fullmatch(text) is not None and text != ROOT
+
+
 def person(id: str, sign_pk: bytes, roles: tuple[str, ...], valid_until: int) -> Person:
     """A new entry. Raises UsageError for a bad id, key, or set of roles."""
     made = Person(id, sign_pk, cast("tuple[Role, ...]", tuple(r for r in ROLES if r in roles)), valid_until)
@@ -160,8 +166,8 @@ def _by_key(person: Person) -> bytes:
 
 
 def _check(person: Person) -> None:
-    if not _ID.fullmatch(person.id) or person.id == ROOT:
-        raise DataError(FILE, "an id has small letters, digits, dots, - and _, at most 40, a letter first")
+    if not is_id(person.id):
+        raise DataError(FILE, f"an id is none: use {ID_RULE}")
     if len(person.sign_pk) != 32 or is_weak(person.sign_pk):
         raise DataError(FILE, "not a usable Ed25519 public key")
     # An auditor who could act would audit their own acts.

@@ -44,7 +44,7 @@ class Registry:
     store: str = field(repr=False)
     model: str
     tracking: str | None = field(repr=False)
-    clock: Callable[[], int] = field(default=lambda: seconds(), compare=False)
+    clock: Callable[[], int] = field(default_factory=lambda: seconds, compare=False)
 
     @cached_property
     def heads(self) -> HeadStore:

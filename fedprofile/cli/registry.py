@@ -179,8 +179,7 @@ def _sync(args: argparse.Namespace) -> int:
 
     registry, who = opened(args), actor(args)
     state = registry.state()
-    state.staff.allow(who.id, ("operator",), registry.clock())
-    registry.check_key(state, who.id, who.key)
+    registry.check(state, who.id, who.key, "promote")
     if registry.tracking is None:
         raise UsageError("this registry has no MLflow", "Nothing has to follow.")
     late = sync(registry.tracking, registry.model, Standing.of(state, registry.shelf.report))

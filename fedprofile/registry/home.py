@@ -18,7 +18,7 @@ from fedprofile.errors import DataError, UsageError
 from fedprofile.governance.chain import SIGNED_HEAD
 from fedprofile.governance.heads import FileHeads, HeadStore
 from fedprofile.governance.people import FILE, ROOT, People, nobody
-from fedprofile.governance.promotion import State, replay, step
+from fedprofile.governance.promotion import DECIDERS, State, replay, step
 from fedprofile.node.files import replace_private
 from fedprofile.registry.shelf import Shelf
 from fedprofile.registry.sql_heads import SqlHeads, check_store
@@ -67,9 +67,9 @@ class Registry:
         """
         while True:
             before = self.state()
+            self.check(before, by, identity, event)
             record = {**facts(before), "event": event, "by": by, "at": self.clock()}
             after = step(before, record)
-            self.check_key(after, by, identity)
             head = self.heads.swap(before.head, record, lambda mark: identity.sign(SIGNED_HEAD, mark))
             if head is not None:
                 break
@@ -77,10 +77,10 @@ class Registry:
             replace_private(self.path / FILE, canonical(record["people"]) + b"\n")
         return replace(after, head=head)
 
-    def check_key(self, state: State, by: str, identity: Identity) -> None:
-        """Raises UsageError unless ``identity`` is the key that is registered for ``by``."""
-        person = None if by == ROOT else state.staff.get(by)
-        if identity.sign_pk != (person.sign_pk if person else self.root_pk):
+    def check(self, state: State, by: str, identity: Identity, event: str) -> None:
+        """Raises UsageError unless ``by`` may write ``event`` now and ``identity`` is the key registered for them."""
+        expected = self.root_pk if by == ROOT else state.staff.allow(by, DECIDERS[event], self.clock()).sign_pk
+        if identity.sign_pk != expected:
             raise UsageError(f"this is not the key of {by!r}", "Give the key file whose public key was registered.")
 
 

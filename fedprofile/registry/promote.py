@@ -36,6 +36,7 @@ def gate(
 ) -> tuple[State, Verdict]:
     """Run the gates over a bundle on the shelf, and log what they said."""
     before = registry.state()
+    registry.check(before, actor.id, actor.key, "gate")
     champion = before.champion
     verdict = gates(registry.shelf.folder(manifest), champion and registry.shelf.folder(champion), out)
     if verdict.manifest != manifest:

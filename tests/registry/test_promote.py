@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import racer
 from desk import Desk, actor, said, small_model
 from office import YEAR, key
 
@@ -192,18 +193,6 @@ def test_a_difference_names_what_changed():
     ]  # fmt: skip
 
 
-def run(folder: Path, manifests: list[str], gate, answers, now: int) -> None:
-    registry = replace(load(folder), clock=lambda: now)
-    registry.state()  # imports are paid before the race
-    gate.wait()
-    for manifest in manifests:
-        try:
-            promote(registry, actor("chen"), manifest)
-            answers.put(manifest)
-        except Refused as refused:
-            answers.put(refused.reasons)
-
-
 def race(desk: Desk, versions: int, processes: int, each: int) -> None:
     """``processes`` × ``each`` promotions of approved versions at once."""
     manifests = [desk.approved(f"v{n}") for n in range(versions)]
@@ -211,7 +200,7 @@ def race(desk: Desk, versions: int, processes: int, each: int) -> None:
     spawn = mp.get_context("spawn")
     start, answers = spawn.Barrier(processes), spawn.Queue()
     mine = [[manifests[(p + n) % versions] for n in range(each)] for p in range(processes)]
-    racers = [spawn.Process(target=run, args=(desk.registry.path, m, start, answers, desk.now)) for m in mine]
+    racers = [spawn.Process(target=racer.run, args=(desk.registry.path, m, start, answers, desk.now)) for m in mine]
     for racer in racers:
         racer.start()
     given = [answers.get(timeout=300) for _ in range(processes * each)]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
+import shutil
 import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import racer
 from office import key
 
 from fedprofile.errors import DataError, DeploymentError, FedprofileError, UsageError
@@ -48,34 +54,71 @@ def test_a_swap_moves_the_head_once(heads):
     assert last(heads) == two
 
 
-def climb(kind: str, folder: Path, gate, times: int, won) -> None:
-    heads = make(kind, folder)
-    gate.wait()
-    wins = 0
-    while wins < times:
-        head = START
-        for head, _ in heads.lines():  # noqa: B007
-            pass
-        wins += heads.swap(head, {"from": head.seq}, sign) is not None
-    won.put(wins)
-
-
-def race(kind: str, folder: Path, processes: int, times: int) -> None:
+def race(heads, processes: int, times: int) -> None:
     spawn = mp.get_context("spawn")
     gate, won = spawn.Barrier(processes), spawn.Queue()
-    racers = [spawn.Process(target=climb, args=(kind, folder, gate, times, won)) for _ in range(processes)]
-    for racer in racers:
-        racer.start()
-    wins = sum(won.get(timeout=120) for _ in racers)
-    for racer in racers:
-        racer.join()
-        assert racer.exitcode == 0
-    # every swap that was told it won is a line, and no line is of a head that was not the last
-    assert [record["from"] for _, record in make(kind, folder).lines()] == list(range(wins))
+    racers = [spawn.Process(target=racer.climb, args=(heads, gate, times, won)) for _ in range(processes)]
+    for one in racers:
+        one.start()
+    wins = sum(won.get(timeout=300) for _ in racers)
+    for one in racers:
+        one.join()
+        assert one.exitcode == 0
+    # every swap that was told it won is a line, and no line is on a head that was not the last
+    assert [record["from"] for _, record in heads.lines()] == list(range(wins))
 
 
-def test_of_racing_writers_each_line_has_one(heads, tmp_path):
-    race("file" if isinstance(heads, FileHeads) else "sqlite", tmp_path, 2, 10)
+def test_of_racing_writers_each_line_has_one(tmp_path):
+    heads = make("sqlite", tmp_path)
+    heads.create()
+    race(make("sqlite", tmp_path), 2, 10)
+
+
+@pytest.mark.nightly
+def test_a_thousand_lines_of_racing_writers_have_no_gap(heads):
+    race(heads, 4, 250)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """A URL of a real server of this machine, on a socket of its own."""
+    pytest.importorskip("psycopg", reason="PostgreSQL: psycopg is not installed")
+    if any(shutil.which(tool) is None for tool in ("initdb", "pg_ctl")):
+        pytest.skip("PostgreSQL: initdb and pg_ctl are not on this machine")
+    # Not below pytest's own folder, which nobody but root may enter; and it refuses to run as root.
+    folder = Path(tempfile.mkdtemp(prefix="fp-pg-", dir="/tmp"))
+    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+
+    def run(tool: str, *words: str) -> None:
+        command = [*other, tool, "-D", str(folder / "data"), *words]
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+
+    try:
+        if other:
+            os.chown(folder, 65534, 65534)
+        run("initdb", "-U", "owner", "-A", "trust", "--no-sync", "-E", "UTF8")
+        run("pg_ctl", "-w", "-s", "-l", str(folder / "log"), "-o", f"-k {folder} -c listen_addresses=''", "start")
+        try:
+            yield f"postgresql://owner@/postgres?host={folder}"
+        finally:
+            run("pg_ctl", "-m", "immediate", "-s", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_several_machines_share_a_real_postgresql(postgres):
+    heads = SqlHeads(postgres, REGISTRY)
+    heads.create()
+    race(SqlHeads(postgres, REGISTRY), 2, 10)
+    with pytest.raises(UsageError, match="already"):
+        SqlHeads(postgres, REGISTRY).create()
+
+
+@pytest.mark.nightly
+def test_a_thousand_lines_on_a_real_postgresql_have_no_gap(postgres):
+    heads = SqlHeads(postgres, "c" * 64)
+    heads.create()
+    race(SqlHeads(postgres, "c" * 64), 8, 125)
 
 
 @pytest.fixture

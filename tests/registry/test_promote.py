@@ -201,12 +201,12 @@ def race(desk: Desk, versions: int, processes: int, each: int) -> None:
     start, answers = spawn.Barrier(processes), spawn.Queue()
     mine = [[manifests[(p + n) % versions] for n in range(each)] for p in range(processes)]
     racers = [spawn.Process(target=racer.run, args=(desk.registry.path, m, start, answers, desk.now)) for m in mine]
-    for racer in racers:
-        racer.start()
+    for one in racers:
+        one.start()
     given = [answers.get(timeout=300) for _ in range(processes * each)]
-    for racer in racers:
-        racer.join()
-        assert racer.exitcode == 0
+    for one in racers:
+        one.join()
+        assert one.exitcode == 0
     won = [answer for answer in given if isinstance(answer, str)]
     state, lines = history(desk.registry)  # replays the whole log, which has no gap
     assert [state.champion] == won

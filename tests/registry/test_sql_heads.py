@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_of_racing_writers_each_line_has_one(tmp_path):
 
 @pytest.mark.nightly
 def test_a_thousand_lines_of_racing_writers_have_no_gap(heads):
-    race(heads, 4, 250)
+    race(replace(heads), 4, 250)  # a copy without an open connection
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from fedprofile.cli.registry_version import (
 from fedprofile.cli.verbs import add_verb, print_result
 
 if TYPE_CHECKING:
+    from fedprofile.governance.approvals import Choice
     from fedprofile.governance.gates import Verdict
     from fedprofile.governance.promotion import State
     from fedprofile.registry.home import Registry
@@ -119,7 +120,7 @@ def _approve(args: argparse.Namespace) -> int:
 
     registry, who = opened(args), actor(args)
     manifest, _ = _found(registry, registry.state(), args.version)
-    decision = "reject" if args.reject else "approve"
+    decision: Choice = "reject" if args.reject else "approve"
     state = approve(registry, who, manifest, args.role, decision, args.expires)
     given = state.release(manifest).approvals[-1]
     said = f"{who.id} {decision}s {state.release(manifest).name} as {given.role}, for {args.expires} days.\n"

@@ -38,7 +38,8 @@ def gate(
     before = registry.state()
     registry.check(before, actor.id, actor.key, "gate")
     champion = before.champion
-    verdict = gates(registry.shelf.folder(manifest), champion and registry.shelf.folder(champion), out)
+    beside = None if champion is None else registry.shelf.folder(champion)
+    verdict = gates(registry.shelf.folder(manifest), beside, out)
     if verdict.manifest != manifest:
         raise UsageError("the gates judged another bundle", "Run them again.")
     registry.shelf.put_report(verdict.report, out)

@@ -75,11 +75,11 @@ def sentence(line: Mapping[str, Any], state: State) -> str:
         what += " nobody"
     if "live" in line:
         what += f" version {line['version']}: {', '.join(line['live']) or 'nobody'}"
-    words = {
-        "gate": lambda: "passed" if line["passed"] else "failed",
-        "approve": lambda: f"{line['decision']} as {line['role']}, until {day(line['expires'])}",
-    }
-    said = words[line["event"]]() if line["event"] in words else line.get("reason", "")
+    said = str(line.get("reason", ""))
+    if line["event"] == "gate":
+        said = "passed" if line["passed"] else "failed"
+    if line["event"] == "approve":
+        said = f"{line['decision']} as {line['role']}, until {day(line['expires'])}"
     return f"{line['line']:>4}  {day(line['at'])}  {line['by']:<10} {what}{': ' + said if said else ''}"
 
 

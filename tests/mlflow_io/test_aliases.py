@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
+import socket
 import sqlite3
+import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +28,7 @@ from fedprofile.mlflow_io.aliases import HEAD, behind, fetch, sync
 from fedprofile.mlflow_io.standing import Standing
 from fedprofile.mlflow_io.store import open_client
 from fedprofile.mlflow_io.tracking import TrackingRun, default_uri
+from fedprofile.mlflow_io.ui import command
 from fedprofile.registry.files import read_sealed
 from fedprofile.registry.promote import approve, promote, roll_back, shadow
 
@@ -174,3 +181,42 @@ def test_what_is_fetched_is_the_bundle(office, stocked, tmp_path):
     found = fetch(office.uri, MODEL, "2", tmp_path)
     assert read_sealed(found).seal == read_sealed(stocked[1]["2"]).seal
     assert HEAD in open_client(office.uri).get_registered_model(MODEL).tags or follow(office)
+
+
+@contextmanager
+def serving(uri: str):
+    """A real MLflow server on a free port; it is ended as a whole."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    argv, env = command(uri, port)
+    child = subprocess.Popen(
+        argv, env=env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        while child.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+@pytest.mark.nightly
+def test_a_real_server_is_followed_and_its_death_moves_nothing(office, stocked, tmp_path):
+    with serving(office.uri) as url:
+        assert sync(url, MODEL, standing(office))
+        assert aliases(office)["champion"] == "2"
+        assert behind(url, MODEL, standing(office)) == []
+        assert read_sealed(fetch(url, MODEL, "2", tmp_path / "in")).seal == read_sealed(stocked[1]["2"]).seal
+        roll_back(office.registry, actor("chen"), None, "drift")
+        assert behind(url, MODEL, standing(office))[0] == "@champion is version 2, the head says version 1"
+    with pytest.raises(DeploymentError):
+        sync(url, MODEL, standing(office))
+    assert aliases(office)["champion"] == "2"
+    assert office.state.release(office.state.champion).version == "1"
+    with serving(office.uri) as url:
+        sync(url, MODEL, standing(office))
+        assert aliases(office)["champion"] == "1"

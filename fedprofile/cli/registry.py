@@ -212,7 +212,7 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _behind(registry: Registry, state: State) -> list[str]:
-    from fedprofile.errors import DeploymentError
+    from fedprofile.errors import FedprofileError
 
     if registry.tracking is None:
         return []
@@ -221,7 +221,7 @@ def _behind(registry: Registry, state: State) -> list[str]:
 
     try:
         return behind(registry.tracking, registry.model, Standing.of(state, registry.shelf.report))
-    except DeploymentError as error:
+    except FedprofileError as error:
         return [str(error)]
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedprofile.errors import ConfigError, DataError, DeploymentError, UsageError
-from fedprofile.mlflow_io.standing import PREFIX, Standing
+from fedprofile.mlflow_io.standing import MANIFEST, PREFIX, Standing
 from fedprofile.mlflow_io.store import check_uri, open_client, sqlite_path
+from fedprofile.registry.files import read_sealed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,7 +42,10 @@ def behind(uri: str, model: str, standing: Standing) -> list[str]:
 
 
 def sync(uri: str, model: str, standing: Standing) -> list[str]:
-    """Make MLflow show what the head says; returns what was behind. Raises as ``behind``."""
+    """Make MLflow show what the head says; returns what was behind.
+
+    Raises as ``behind``, and DataError where a version that an alias is to name holds another bundle there.
+    """
     with _reached(uri) as client:
         late = _behind(client, model, standing)
         if not late:
@@ -58,6 +63,7 @@ def sync(uri: str, model: str, standing: Standing) -> list[str]:
             if wanted is None:
                 client.delete_registered_model_alias(model, alias)
             elif _version(client, model, wanted) is not None:
+                _check_bundle(client, uri, model, wanted, standing.tags[wanted][MANIFEST])
                 client.set_registered_model_alias(model, alias, wanted)
         client.set_registered_model_tag(model, CHAMPION, standing.champion)
         client.set_registered_model_tag(model, HEAD, _head(standing))
@@ -70,17 +76,28 @@ def fetch(uri: str, model: str, version: str, into: Path) -> Path:
     Raises UsageError where there is no such version, DeploymentError where MLflow does not answer.
     """
     with _reached(uri) as client:
-        from mlflow.artifacts import download_artifacts
-
-        found = _version(client, model, version)
-        if found is None:
+        if _version(client, model, version) is None:
             raise UsageError(f"MLflow has no version {version} of {model!r}", "Look: fedprofile ui.")
-        where = client.get_model_version_download_uri(model, version)
-        got = download_artifacts(artifact_uri=where, dst_path=str(into), tracking_uri=uri)
+        return _download(client, uri, model, version, into)
+
+
+def _download(client: MlflowClient, uri: str, model: str, version: str, into: Path) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    where = client.get_model_version_download_uri(model, version)
+    got = download_artifacts(artifact_uri=where, dst_path=str(into), tracking_uri=uri)
     bundles = [file.parent for file in Path(got).glob("artifacts/*/manifest.json")]
     if len(bundles) != 1:
         raise DataError(f"version {version}", "this MLflow model is no bundle", "Register one: `fedprofile train`.")
     return bundles[0]
+
+
+def _check_bundle(client: MlflowClient, uri: str, model: str, version: str, manifest: str) -> None:
+    """What MLflow serves under an alias must be what was judged. Raises DataError."""
+    with tempfile.TemporaryDirectory() as folder:
+        if read_sealed(_download(client, uri, model, version, Path(folder))).seal.manifest != manifest:
+            mend = "Somebody changed it: restore it in MLflow; until then its alias stays where it is."
+            raise DataError(f"version {version}", "MLflow holds another bundle than the one that was judged", mend)
 
 
 def _behind(client: MlflowClient, model: str, standing: Standing) -> list[str]:

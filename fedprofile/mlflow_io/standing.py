@@ -11,6 +11,7 @@ from fedprofile.governance.promotion import Release, State
 
 ALIASES = ("champion", "challenger", "shadow")
 PREFIX = "fedprofile."
+MANIFEST = PREFIX + "manifest"
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,9 @@ def _tags(state: State, release: Release) -> dict[str, str]:
         if a.report == release.report
     ]
     facts = {
-        "manifest": release.manifest,
         "stage": state.stage(release.manifest),
         "gates": "passed" if release.passed else "failed",
         "gate_report": release.report,
         "approvals": json.dumps(given),
     }
-    return {PREFIX + name: text for name, text in facts.items()}
+    return {MANIFEST: release.manifest} | {PREFIX + name: text for name, text in facts.items()}

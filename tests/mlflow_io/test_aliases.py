@@ -42,8 +42,17 @@ def stocked(empty_store, tmp_path_factory):
     shutil.copy(empty_store, home / "mlflow.db")
     desk = Desk(home, small_model())
     with TrackingRun.open(default_uri(home), "promotion", "run", {}) as run:
-        versions = {run.log_model(desk.bundle(name), True): home / name for name in "abc"}
-    return home, versions, desk.model
+        run.log_model(desk.bundle("a"), True)
+    client = open_client(default_uri(home))
+    first = Path(client.get_model_version_download_uri(MODEL, "1").removeprefix("file://"))
+    for name in "bc":  # as logging them would, without its seconds
+        shutil.copytree(
+            first, home / "more" / name, ignore=lambda folder, _: ["a"] if folder.endswith("artifacts") else []
+        )
+        shutil.copytree(desk.bundle(name), home / "more" / name / "artifacts" / name)
+        client.create_model_version(MODEL, str(home / "more" / name), run.run_id)
+    client.set_registered_model_alias(MODEL, "challenger", "3")
+    return home, {str(n): home / name for n, name in enumerate("abc", 1)}, desk.model
 
 
 @pytest.fixture
@@ -125,6 +134,24 @@ def test_a_log_that_was_put_back_is_found(office):
         with pytest.raises(DataError, match="put back"):
             call(office.uri, MODEL, old)
     assert aliases(office) == before
+
+
+def test_no_alias_goes_to_a_bundle_that_was_changed_in_mlflow(office, stocked, tmp_path):
+    follow(office)
+    client = open_client(office.uri)
+    held = Path(client.get_model_version_download_uri(MODEL, "1").removeprefix("file://")) / "artifacts" / "a"
+    shutil.move(held, tmp_path / "kept")
+    shutil.copytree(stocked[1]["3"], held)
+    try:
+        roll_back(office.registry, actor("chen"), None, "drift")
+        with pytest.raises(DataError, match="another bundle"):
+            follow(office)
+        assert aliases(office)["champion"] == "2"
+    finally:
+        shutil.rmtree(held)
+        shutil.move(tmp_path / "kept", held)
+    follow(office)
+    assert aliases(office)["champion"] == "1"
 
 
 @contextmanager

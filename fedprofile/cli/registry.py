@@ -201,7 +201,8 @@ def _status(args: argparse.Namespace) -> int:
         lines.append(f"  {version['name']:<16}{version['stage']:<18}{gates}")
         if version["stage"] in ("challenger", "shadow", "gated"):
             lines += [f"    {why}" for why in version["objections"]]
-    lines += [f"MLflow: {what}" for what in facts["mlflow"]] or ["MLflow follows the head."]
+    follows = "MLflow follows the head." if registry.tracking else "This registry has no MLflow."
+    lines += [f"MLflow: {what}" for what in facts["mlflow"]] or [follows]
     if facts["mlflow"]:
         lines.append(f"Mend it: {NOUN} sync")
     if not facts["people_file"]:

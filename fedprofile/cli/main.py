@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from fedprofile.cli import audit, consent, coordinator, data, doctor, node, score, train, ui
+from fedprofile.cli import audit, bundle, consent, coordinator, data, doctor, node, registry, score, train, ui
 from fedprofile.errors import FedprofileError
 
 _EPILOG = """examples:
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(dest="command", required=True, metavar="VERB")
-    for module in (train, score, data, coordinator, node, consent, audit, doctor, ui):
+    for module in (train, score, bundle, data, coordinator, node, consent, audit, registry, doctor, ui):
         module.add_parser(verbs)
     for verb in verbs.choices.values():
         verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
     parser.add_argument("--home", type=Path, help="the bank's home: score only whom its consent ledger allows")
     parser.add_argument("--purpose", help="what for, as the ledger words it; needed with --home")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="public keys of which one must have signed BUNDLE")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.set_defaults(run=score)
 
@@ -27,8 +29,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def score(args: argparse.Namespace) -> int:
     """Raises UsageError or DataError, before anything is written."""
     from fedprofile.registry.batch import score_file
+    from fedprofile.registry.seal import read_keys, short
 
-    done = score_file(args.bundle, args.input, args.output, force=args.force, permit=_permit(args))
+    trust = None if args.key is None else read_keys(args.key)
+    done = score_file(args.bundle, args.input, args.output, force=args.force, permit=_permit(args), trust=trust)
+    if not done["pinned"]:
+        # the researcher's own bundle needs no more; who got one from elsewhere has to know what was not checked
+        hint = "whole and signed, by the key inside it; --key FILE asks for the trainer's"
+        print(f"note: the bundle is {hint} ({short(done['key'])})", file=sys.stderr)
     withheld = f", {done['withheld']} withheld without consent" if "withheld" in done else ""
     print(json.dumps(done) if args.json else f"{done['rows']} rows scored ({done['scores']}{withheld}): {done['out']}")
     return 0

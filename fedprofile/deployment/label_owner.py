@@ -26,6 +26,7 @@ from fedprofile.node.home import NodeHome
 from fedprofile.node.membership import pinned_roster
 from fedprofile.node.snapshot import held_table
 from fedprofile.node.source import read_ids
+from fedprofile.secagg.identity import Identity
 from fedprofile.types import RunPlan, Table, TaskKind
 
 DRAWS = 500
@@ -65,6 +66,7 @@ def conclude(home: NodeHome, out: Path, uri: str | None, view_dropout: float = 0
     from fedprofile.label_owner.judging import DEPLOYED, judge_tasks
     from fedprofile.models.fusion import PARTS
     from fedprofile.registry.bundle import write_bundle
+    from fedprofile.registry.describing import Origin, describe_model
 
     held, roster = home.read("plan.json"), pinned_roster(home)
     if held is None or roster is None or home.read(SCORE_SUM) is None:
@@ -74,15 +76,11 @@ def conclude(home: NodeHome, out: Path, uri: str | None, view_dropout: float = 0
     plan = RunPlan.from_json(held)
     fusion = fuse(home, plan, roster, view_dropout, PARTS)
     tasks = judge_tasks(fusion, None, plan.tasks, DRAWS, plan.seed, DEPLOYED)
-    meta = {
-        "roles": list(fusion.data.roles),
-        "plan": plan.hash.hex(),
-        "label_eps": plan.label_eps,
-        "roster": roster.hash.hex(),
-    }
+    meta = describe_model(home, plan, roster, fusion, tasks, Origin(None))
+    signer = Identity.from_seed(home.derive("identity"))
     out.mkdir(parents=True)
     try:
-        write_bundle(out / "bundle", fusion.fused, meta, home.read_arrays(SHARED_MODEL) or {})
+        write_bundle(out / "bundle", fusion.fused, meta, home.read_arrays(SHARED_MODEL) or {}, signer)
         (out / "result.json").write_text(json.dumps({"plan": plan.hash.hex(), "tasks": tasks}, indent=1))
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)

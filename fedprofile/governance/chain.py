@@ -76,7 +76,7 @@ class Chain:
                 self._keep(START)
                 _sync_folder(self.path.parent)
             before = self._end(file)
-            lines, head = self._lines(before, records, self.sign)
+            lines, head = link(self.name, before, records, self.sign)
             try:
                 file.truncate(before.end)
                 file.seek(before.end)
@@ -164,34 +164,8 @@ class Chain:
             head = later
         return head
 
-    def _lines(self, before: Head, records: tuple[Record, ...], sign: Sign) -> tuple[bytes, Head]:
-        head, out = before, list[bytes]()
-        for record in records:
-            body = {"prev": head.hash.hex(), "record": record, "seq": head.seq + 1}
-            mark = self._hash(body)
-            signature = sign(mark) if len(out) == len(records) - 1 else b""
-            line = _encode(body, mark, signature)
-            head = Head(head.seq + 1, mark, signature, head.end + len(line))
-            out.append(line)
-        return b"".join(out), head
-
     def _check(self, before: Head, raw: bytes) -> tuple[Head, Record]:
-        seq = before.seq + 1
-        try:
-            line = json.loads(raw)
-            body = {"prev": line["prev"], "record": line["record"], "seq": line["seq"]}
-            head = Head(seq, self._hash(body), bytes.fromhex(line.get("sig", "")), before.end + len(raw))
-            intact = raw == _encode(body, head.hash, head.signature)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise self._broken(seq, "not a line of a chain") from None
-        if not intact or line["seq"] != seq:
-            raise self._broken(seq, "the line was changed")
-        if line["prev"] != before.hash.hex():
-            raise self._broken(seq, "the line does not follow the one before it")
-        return head, line["record"]
-
-    def _hash(self, body: Record) -> bytes:
-        return digest("chain/1", self.name.encode(), canonical(body))
+        return follow(self.name, before, raw, self.path.name)
 
     def _keep(self, head: Head) -> None:
         new = self._pin.with_name(self._pin.name + ".new")
@@ -202,7 +176,48 @@ class Chain:
         new.replace(self._pin)
 
     def _broken(self, line: int, what: str) -> DataError:
-        return DataError(f"{self.path.name}, line {line}", what, "Restore the file from the backup; do not edit it.")
+        return _broken(self.path.name, line, what)
+
+
+def link(name: str, before: Head, records: tuple[Record, ...], sign: Sign) -> tuple[bytes, Head]:
+    """The bytes of the next lines of chain ``name``, the last one signed, and the head that they make."""
+    head, out = before, list[bytes]()
+    for record in records:
+        body = {"prev": head.hash.hex(), "record": record, "seq": head.seq + 1}
+        mark = _hash(name, body)
+        signature = sign(mark) if len(out) == len(records) - 1 else b""
+        line = _encode(body, mark, signature)
+        head = Head(head.seq + 1, mark, signature, head.end + len(line))
+        out.append(line)
+    return b"".join(out), head
+
+
+def follow(name: str, before: Head, raw: bytes, where: str) -> tuple[Head, Record]:
+    """Check that ``raw`` is the line after ``before``; its head and record.
+
+    Raises DataError naming ``where`` and the line. Signatures are not checked.
+    """
+    seq = before.seq + 1
+    try:
+        line = json.loads(raw)
+        body = {"prev": line["prev"], "record": line["record"], "seq": line["seq"]}
+        head = Head(seq, _hash(name, body), bytes.fromhex(line.get("sig", "")), before.end + len(raw))
+        intact = raw == _encode(body, head.hash, head.signature)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise _broken(where, seq, "not a line of a chain") from None
+    if not intact or line["seq"] != seq:
+        raise _broken(where, seq, "the line was changed")
+    if line["prev"] != before.hash.hex():
+        raise _broken(where, seq, "the line does not follow the one before it")
+    return head, line["record"]
+
+
+def _hash(name: str, body: Record) -> bytes:
+    return digest("chain/1", name.encode(), canonical(body))
+
+
+def _broken(where: str, line: int, what: str) -> DataError:
+    return DataError(f"{where}, line {line}", what, "Restore the file from the backup; do not edit it.")
 
 
 def _encode(body: Record, mark: bytes, signature: bytes) -> bytes:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 ALIAS = "challenger"
 ARTEFACT = "bundle"
-SCORING_NEEDS = ("mlflow", "numpy", "pandas", "scipy", "safetensors", "lightgbm", "torch")
+TRUST = "trust"
+SCORING_NEEDS = ("cryptography", "mlflow", "numpy", "pandas", "scipy", "safetensors", "lightgbm", "torch")
 CODE = Path(__file__).with_name("scorer_model.py")
 
 
@@ -106,6 +107,8 @@ def log_bundle(
             signature=signature(opened),
             input_example=input_example(opened),
             pip_requirements=requirements(),
+            # MLflow lets a caller set at load only what was there when the model was logged
+            model_config={TRUST: []},
             metadata={"columns": columns(opened)},
         )
         return None if register_as is None else _register(client, register_as, run_id, logged.model_id)

@@ -6,22 +6,33 @@ lies in the bundle beside it: safetensors, JSON and boosters in their text form.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import mlflow
 import pandas as pd
 from mlflow.pyfunc.model import PythonModel
 
-from fedprofile.mlflow_io.model import ARTEFACT, probability_columns
+from fedprofile.mlflow_io.model import ARTEFACT, TRUST, probability_columns
 from fedprofile.registry.bundle import open_bundle
+from fedprofile.registry.seal import parse_keys
+
+log = logging.getLogger(__name__)
 
 
 class ProfileScorer(PythonModel):
     """Tier and need probabilities of a bundle."""
 
     def load_context(self, context: Any) -> None:
-        """Verify and open the bundle; raises DataError where it is damaged."""
-        self.bundle = open_bundle(context.artifacts[ARTEFACT])
+        """Verify and open the bundle; raises DataError where it is damaged or not signed by a trusted key.
+
+        ``mlflow.pyfunc.load_model(uri, model_config={"trust": ["<64 hex digits>"]})`` names the keys that are trusted.
+        """
+        keys = (context.model_config or {}).get(TRUST)
+        trust = parse_keys(keys, f"model_config[{TRUST!r}]") if keys else None
+        self.bundle = open_bundle(context.artifacts[ARTEFACT], trust)
+        if not self.bundle.seal.pinned:
+            log.warning("the bundle is signed by the key inside it; model_config={'trust': [KEY]} asks for one")
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """(n, columns) to one row a customer, same index.
@@ -37,7 +48,7 @@ class ProfileScorer(PythonModel):
             names, p = probability_columns(task), scores[task.name]
             # of a need's two columns only the last, that it is there
             out |= dict(zip(names, p.T[-len(names) :], strict=True))
-            out[task.name] = p.argmax(1)
+            out[task.name] = self.bundle.decide(task, p)
         return pd.DataFrame(out, index=model_input.index)
 
 

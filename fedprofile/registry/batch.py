@@ -16,18 +16,26 @@ if TYPE_CHECKING:
 
     from fedprofile.governance.permits import Permit
     from fedprofile.registry.bundle import Bundle
+    from fedprofile.registry.seal import Trust
 
 OUTPUTS = (".csv", ".parquet")
 
 
 def score_file(
-    bundle: Path, source: Path, output: Path, *, force: bool = False, permit: Permit | None = None
+    bundle: Path,
+    source: Path,
+    output: Path,
+    *,
+    force: bool = False,
+    permit: Permit | None = None,
+    trust: Trust | None = None,
 ) -> dict[str, Any]:
     """Write ``output``: the id column where ``source`` has it, ``<task>.p<k>`` or ``<task>.p``, and ``<task>``.
 
     With ``permit`` only customers whom it allows are in it (``registry.consented``).
     Returns rows, out, tasks, and scores: "fused" where ``source`` holds the partners' summed scores, else "bank alone";
-    with ``permit`` also how many rows were withheld.
+    key (hex, who signed the bundle) and pinned (whether ``trust`` asked for it); with ``permit`` also how many rows
+    were withheld.
     Raises UsageError or DataError, before anything is written.
     """
     _check_paths(source, output, force=force)
@@ -37,7 +45,7 @@ def score_file(
 
     # The last digits of a score must not depend on how many cores there are.
     torch.set_num_threads(1)
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, trust)
     frame = everybody = _read(source, opened)
     if permit is not None:
         from fedprofile.registry.consented import permitted_rows
@@ -50,7 +58,7 @@ def score_file(
     result = _result(frame, opened, probabilities)
     _write(result, output)
     summary = {"rows": len(result), "out": str(output), "tasks": [t.name for t in opened.tasks]}
-    summary |= {"scores": "fused" if views else "bank alone"}
+    summary |= {"scores": "fused" if views else "bank alone", "key": opened.seal.key, "pinned": opened.seal.pinned}
     return summary if permit is None else summary | {"withheld": len(everybody) - len(frame)}
 
 
@@ -99,7 +107,7 @@ def _result(frame: pl.DataFrame, bundle: Bundle, probabilities: dict[str, npt.ND
         p = probabilities[task.name]
         names = [f"{task.name}.p{k}" for k in range(task.classes)] if task.kind == "ordinal" else [f"{task.name}.p"]
         out |= dict(zip(names, p.T if task.kind == "ordinal" else p.T[1:], strict=True))
-        out[task.name] = p.argmax(1)
+        out[task.name] = bundle.decide(task, p)
     return pl.DataFrame(out)
 
 

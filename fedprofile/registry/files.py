@@ -8,18 +8,31 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedprofile.errors import DataError, UsageError
+from fedprofile.registry.seal import SIGNATURE, Seal, Trust, sign_manifest, verify_manifest
+from fedprofile.secagg.identity import Identity
 from fedprofile.types import canonical
 
 MANIFEST = "manifest.json"
+WEIGHTS, BODY = "weights.safetensors", "bundle.json"
+BUNDLE = frozenset({WEIGHTS, BODY})
 VERSION = 1
 MEND = "Copy the bundle again from where it was written; do not edit it."
 
 
-def write_sealed(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files and their manifest into a new or empty folder, which appears complete or not at all.
+@dataclass(frozen=True)
+class Sealed:
+    """Verified bytes by file name, nothing of them parsed yet, and the seal that they bear."""
+
+    files: Mapping[str, bytes] = field(repr=False)
+    seal: Seal
+
+
+def write_sealed(folder: Path, files: Mapping[str, bytes], identity: Identity) -> None:
+    """Write files, their manifest and its signature into a new or empty folder, which appears complete or not at all.
 
     Raises UsageError if the folder holds anything.
     """
@@ -29,25 +42,28 @@ def write_sealed(folder: Path, files: Mapping[str, bytes]) -> None:
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     partial.mkdir()
     try:
-        for name, data in {**files, MANIFEST: _manifest(files)}.items():
+        manifest = _manifest(files)
+        for name, data in {**files, MANIFEST: manifest, SIGNATURE: sign_manifest(manifest, identity)}.items():
             (partial / name).write_bytes(data)
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def read_sealed(folder: Path, names: frozenset[str]) -> dict[str, bytes]:
-    """The bytes of exactly the files ``names``, each as its manifest says.
+def read_sealed(folder: Path, names: frozenset[str] = BUNDLE, trust: Trust | None = None) -> Sealed:
+    """The bytes of exactly the files ``names``, each as its manifest says, and the manifest as its signer left it.
 
-    Raises DataError for a missing, additional, linked or changed file, or a manifest that names other files.
+    trust: the keys of which one must have signed; None takes the key that lies beside the manifest (``Seal.pinned``).
+    Raises DataError for a missing, additional, linked or changed file, a manifest that names other files, or a
+    signature that does not fit or is not trusted.
     """
-    _check_entries(folder, names | {MANIFEST})
+    _check_entries(folder, names | {MANIFEST, SIGNATURE})
     files = {name: _read(folder, name) for name in sorted(names)}
     manifest = _read(folder, MANIFEST)
     # Comparing bytes leaves no freedom in the manifest: no doubled key, other spelling or additional entry.
     if manifest != _manifest(files):
         raise DataError(_culprit(manifest, files), "the content is not what the bundle's manifest says", MEND)
-    return files
+    return Sealed(files, verify_manifest(manifest, _read(folder, SIGNATURE), trust))
 
 
 def _manifest(files: Mapping[str, bytes]) -> bytes:
@@ -60,6 +76,9 @@ def _check_entries(folder: Path, names: frozenset[str]) -> None:
         raise DataError(folder.name, "no bundle is here", "Give the folder that a training run wrote.")
     found = {entry.name: entry for entry in os.scandir(folder)}
     for name in sorted(names - set(found)):
+        if name == SIGNATURE and set(found) >= BUNDLE:
+            mend = "A version that did not sign yet wrote it: train again, or find out who took the signature away."
+            raise DataError(name, "the file is missing from the bundle", mend)
         raise DataError(name, "the file is missing from the bundle", MEND)
     for name in sorted(set(found) - names):
         raise DataError(name, "the file does not belong into a bundle", "Remove it, or copy the bundle again.")

@@ -37,16 +37,20 @@ def write_page(report: Mapping[str, Any], dir: Path, plots: Sequence[Path]) -> P
             reproduce_section(report),
         ]
     )
-    title = escape(f"{report['run']['name']} · fedprofile report")
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{title}</title><style>{CSS}</style></head><body><main>{body}</main></body></html>\n"
-    )
+    page = document(f"{report['run']['name']} · fedprofile report", body)
     path = dir / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def document(title: str, body: Safe) -> str:
+    """A whole page around ``body`` that loads nothing and runs no script."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>{body}</main></body></html>\n"
+    )
 
 
 def _head(report: Mapping[str, Any], tasks: list[tuple[str, str]]) -> Safe:

@@ -23,6 +23,7 @@ from fedprofile.data.federation import Federation
 from fedprofile.data.sources import open_source
 from fedprofile.errors import FedprofileError, UsageError
 from fedprofile.node.home import NodeHome
+from fedprofile.secagg.identity import Identity
 from fedprofile.secagg.setup_messages import KEMS, PROFILES
 from fedprofile.simulation.homes import (
     give_alignment,
@@ -200,10 +201,11 @@ class _Training:
         from fedprofile.label_owner.party import SHARED_MODEL
         from fedprofile.models.bank import fit_bank
         from fedprofile.registry.bundle import write_bundle
+        from fedprofile.registry.describing import Origin, describe_model
         from fedprofile.report import page, plots, schema
         from fedprofile.simulation import baselines
         from fedprofile.simulation.cache import Cache
-        from fedprofile.simulation.outputs import bundle_meta, write_predictions
+        from fedprofile.simulation.outputs import write_predictions
 
         owner, config = self.homes[self.federation.label_owner], self.config
         cache = Cache(Path(config.baselines.cache) if config.baselines.cache else home() / "cache" / "baselines")
@@ -227,8 +229,12 @@ class _Training:
             tasks = judging.judge_tasks(fusion, compared, self.plan.tasks, config.baselines.bootstrap, config.seed)
             bundle = self.run_dir / "bundle"
             shutil.rmtree(bundle, ignore_errors=True)  # an interrupted run may have left one
-            meta = bundle_meta(self.plan, self.federation, fusion, outcome, config_hash(config))
-            write_bundle(bundle, fusion.fused, meta, owner.read_arrays(SHARED_MODEL) or {})
+            facts: dict[str, Any] = {"id": self.federation.id_column, "data": self.federation.digest.hex()}
+            facts |= {"groups": list(self.federation.groups), "config_sha256": config_hash(config)}
+            origin = Origin(outcome["encoder_digests"], extra=facts)
+            meta = describe_model(owner, self.plan, self.roster, fusion, tasks, origin)
+            signer = Identity.from_seed(owner.derive("identity"))
+            write_bundle(bundle, fusion.fused, meta, owner.read_arrays(SHARED_MODEL) or {}, signer)
             models = judging.compared_models(fusion, compared)
             write_predictions(self.run_dir / "predictions.parquet", fusion, models, self.plan.tasks, owner)
         report = self._report(fusion, tasks, outcome, run)

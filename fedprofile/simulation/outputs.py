@@ -1,4 +1,4 @@
-"""Files a run leaves beside its report: what the bundle says of itself, and the test customers' predictions."""
+"""A file that a run leaves beside its report: the test customers' predictions."""
 
 from __future__ import annotations
 
@@ -9,25 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fedprofile.data.federation import Federation
 from fedprofile.label_owner.evaluate import Fusion, Probabilities
 from fedprofile.node.home import NodeHome
-from fedprofile.types import RunPlan, Task
-
-
-def bundle_meta(
-    plan: RunPlan, federation: Federation, fusion: Fusion, outcome: dict[str, Any], config_sha256: str
-) -> dict[str, Any]:
-    """Public facts about how the model was made; no path, no value of a row."""
-    return {
-        "id": federation.id_column,
-        "roles": list(fusion.data.roles),
-        "plan": plan.hash.hex(),
-        "data": federation.digest.hex(),
-        "config_sha256": config_sha256,
-        "label_eps": plan.label_eps,
-        "encoder_digests": outcome["encoder_digests"],
-    }
+from fedprofile.types import Task
 
 
 def write_predictions(

@@ -14,11 +14,11 @@ from fedprofile.config.schema import Config
 from fedprofile.data.federation import Federation
 from fedprofile.label_owner.evaluate import Fusion
 from fedprofile.mlflow_io.store import without_password
+from fedprofile.registry.provenance import git_commit
 from fedprofile.report.schema import SCHEMA_VERSION
 from fedprofile.secagg.setup_messages import is_hybrid
 from fedprofile.simulation.homes import is_simulated
 from fedprofile.simulation.nodes import SimulatedNode
-from fedprofile.simulation.provenance import git_commit
 from fedprofile.types import RunPlan
 
 

@@ -13,7 +13,7 @@ from fedprofile.config.schema import Config
 from fedprofile.mlflow_io import tracking
 from fedprofile.mlflow_io.deferred import DeferredRun
 from fedprofile.mlflow_io.tracking import NullRun, TrackingRun, default_uri, open_parent
-from fedprofile.simulation.provenance import git_commit
+from fedprofile.registry.provenance import git_commit
 
 Tracked = DeferredRun | NullRun
 _FILE = "tracking.json"

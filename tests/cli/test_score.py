@@ -10,14 +10,14 @@ import pytest
 from fedprofile.cli.main import main
 from fedprofile.registry import batch
 
-DONE = {"rows": 6, "out": "out.csv", "tasks": ["tier"], "scores": "fused"}
+DONE = {"rows": 6, "out": "out.csv", "tasks": ["tier"], "scores": "fused", "key": "ab" * 32, "pinned": True}
 
 
 @pytest.mark.parametrize("words", [[], ["--json"], ["--force"]])
 def test_the_summary_is_a_line_or_json(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     asked = []
     monkeypatch.setattr(
-        batch, "score_file", lambda *files, force, permit: asked.append((*files, force, permit)) or DONE
+        batch, "score_file", lambda *files, force, permit, trust: asked.append((*files, force, permit)) or DONE
     )
     assert main(["score", "bundle", "in.csv", "out.csv", *words]) == 0
     assert asked == [(Path("bundle"), Path("in.csv"), Path("out.csv"), "--force" in words, None)]
@@ -44,7 +44,9 @@ def test_a_home_comes_with_a_purpose(tmp_path: Path, capsys, monkeypatch: pytest
     assert main(words) == 2
     assert "--home and --purpose come together" in capsys.readouterr().err
     asked = []
-    monkeypatch.setattr(batch, "score_file", lambda *_, force, permit: asked.append(permit) or DONE | {"withheld": 2})
+    monkeypatch.setattr(
+        batch, "score_file", lambda *_, force, permit, trust: asked.append(permit) or DONE | {"withheld": 2}
+    )
     assert main([*words, "--purpose", "tiering"]) == 0
     assert isinstance(asked[0], LedgerPermit)
     assert (asked[0].wanted.purpose, asked[0].wanted.holder, asked[0].wanted.recipient) == ("tiering", "bank", "bank")

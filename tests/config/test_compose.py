@@ -17,7 +17,9 @@ from fedprofile.config.schema import Config
 from fedprofile.errors import ConfigError, UsageError
 
 CONFIGS = Path(fedprofile.configs.__file__).parent
-OPTIONS = sorted(str(file.relative_to(CONFIGS).with_suffix("")) for file in CONFIGS.glob("*/*.yaml"))
+# what a gate asks is no part of a training's configuration
+FILES = [file for file in CONFIGS.glob("*/*.yaml") if file.parent.name != "promotion"]
+OPTIONS = sorted(str(file.relative_to(CONFIGS).with_suffix("")) for file in FILES)
 EXPERIMENTS = {
     "quick": {"learning.rounds": 1, "learning.steps": 5, "baselines.enabled": False, "tracking.enabled": False},
     "members4": {"data.source": "k401", "federation.members": 4, "learning.trees": "never"},

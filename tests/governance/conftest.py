@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedprofile.governance.ledger import FILE, ConsentLedger
 from fedprofile.secagg.identity import Identity
+
+# Test modules share office, which pytest's importlib mode does not put on the path.
+sys.path.insert(0, str(Path(__file__).parent))
 
 SUBJECT_KEY = bytes(range(32))
 

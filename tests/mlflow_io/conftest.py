@@ -13,6 +13,7 @@ from fedprofile.mlflow_io.tracking import TrackingRun, default_uri
 from fedprofile.models.bank import BankData, fit_bank
 from fedprofile.models.fusion import fit_fusion
 from fedprofile.registry.bundle import write_bundle
+from fedprofile.secagg.identity import Identity
 from fedprofile.types import Table, Task
 
 
@@ -55,5 +56,5 @@ def bundle(bank_table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sums = known.any(1)[:, None] * (hidden[:, None] + rng.normal(scale=0.3, size=(300, 3)))
     model = fit_fusion(data, fit_bank(data, tasks, 0), sums, known, tasks, 0, parts=("linear",))
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    write_bundle(folder, model, {"roles": ["tax", "medical"]}, {})
+    write_bundle(folder, model, {"roles": ["tax", "medical"]}, {}, Identity.from_seed(bytes(32)))
     return folder

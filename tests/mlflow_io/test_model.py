@@ -155,7 +155,7 @@ def test_no_pickle_lies_in_the_artefact(logged: tuple[str, str]) -> None:
 
 
 def test_scoring_works_with_nothing_but_its_requirements(bundle: Path) -> None:
-    absent = ("mlflow", "pandas", "flwr", "hydra", "ray", "polars", "pyarrow", "sklearn", "cryptography", "yaml")
+    absent = ("mlflow", "pandas", "flwr", "hydra", "ray", "polars", "pyarrow", "sklearn", "yaml")
     code = f"""
 import sys
 sys.modules.update(dict.fromkeys({absent!r}))

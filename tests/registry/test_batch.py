@@ -17,6 +17,7 @@ from fedprofile.models.bank import BankData, fit_bank
 from fedprofile.models.fusion import fit_fusion
 from fedprofile.registry.batch import score_file
 from fedprofile.registry.bundle import open_bundle, write_bundle
+from fedprofile.secagg.identity import Identity
 from fedprofile.types import Table, Task
 
 TASKS = (Task("tier", "ordinal", 3), Task("need", "binary", 2))
@@ -35,7 +36,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tabular_net, "STEPS", 10)
         model = fit_fusion(data, fit_bank(data, TASKS, 0), sums, known, TASKS, 0, parts=("linear",))
-        write_bundle(folder, model, {"roles": ["tax", "shop"], "id": "customer"}, {})
+        write_bundle(folder, model, {"roles": ["tax", "shop"], "id": "customer"}, {}, Identity.from_seed(bytes(32)))
         yield folder
 
 
@@ -52,7 +53,8 @@ def test_files_score_as_the_bundle_does(bundle: Path, tmp_path: Path, suffix: st
     source, target = tmp_path / f"in{suffix}", tmp_path / out
     _write(_frame(), source)
     done = fedprofile.score(bundle, source, str(target))
-    assert done == {"rows": 6, "out": str(target), "tasks": ["tier", "need"], "scores": "bank alone"}
+    signed = {"key": Identity.from_seed(bytes(32)).sign_pk.hex(), "pinned": False}
+    assert done == {"rows": 6, "out": str(target), "tasks": ["tier", "need"], "scores": "bank alone"} | signed
     found = pl.read_csv(target) if out.endswith("csv") else pl.read_parquet(target)
     assert found.columns == ["customer", "tier.p0", "tier.p1", "tier.p2", "tier", "need.p", "need"]
     frame = _frame()

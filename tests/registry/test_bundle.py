@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,14 @@ from fedprofile.models import tabular_net
 from fedprofile.models.bank import BankData, fit_bank
 from fedprofile.models.fusion import FusedModel, fit_fusion
 from fedprofile.registry.bundle import open_bundle, write_bundle
-from fedprofile.registry.files import MANIFEST
+from fedprofile.registry.files import MANIFEST, read_sealed, write_sealed
+from fedprofile.registry.seal import SIGNATURE
+from fedprofile.secagg.identity import Identity
 from fedprofile.types import Table, Task, canonical
 
 TASKS = (Task("tier", "ordinal", 3), Task("need", "binary", 2))
 META = {"roles": ["tax", "shop"], "id": "customer", "encoders": {"tax-1": "ab" * 32}}
+SIGNER = Identity.from_seed(bytes(32))
 N = 300
 
 
@@ -46,7 +51,7 @@ def model() -> Iterator[FusedModel]:
 @pytest.fixture(scope="module")
 def written(model: FusedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles") / "one"
-    write_bundle(folder, model, META, {"trunk.hidden.weight": np.ones((1, 2, 3), np.float32)})
+    write_bundle(folder, model, META, {"trunk.hidden.weight": np.ones((1, 2, 3), np.float32)}, SIGNER)
     return folder
 
 
@@ -71,7 +76,12 @@ def test_an_opened_bundle_scores_identically(model: FusedModel, written: Path) -
     assert bundle.frame_columns == ("age", "city", *list(_frame(sums, known))[2:])
     assert bundle.shared["trunk.hidden.weight"].shape == (1, 2, 3)
     assert bundle.meta == META
-    assert {p.name for p in written.iterdir()} == {"weights.safetensors", "bundle.json", "manifest.json"}
+    assert {p.name for p in written.iterdir()} == {
+        "weights.safetensors",
+        "bundle.json",
+        "manifest.json",
+        "manifest.sig",
+    }
 
 
 def test_data_frame_columns_score_like_the_table(written: Path) -> None:
@@ -119,22 +129,97 @@ def test_bad_columns_are_named_without_a_value(written: Path, change, message: s
     assert "secret" not in str(caught.value)
 
 
-def test_two_hundred_single_byte_changes_are_refused(copy: Path) -> None:
+def _refuses_changes(folder: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change one byte ``count`` times, a quarter in each file, and see nothing parsed, trusted or not."""
+    from fedprofile.registry import bundle
+
     rng = np.random.default_rng(0)
-    files = sorted(copy.iterdir())
+    files = sorted(folder.iterdir())
     original = {f: f.read_bytes() for f in files}
-    for i in range(200):
-        file = files[i % 3]
-        data = bytearray(original[file])
-        data[rng.integers(len(data))] ^= int(rng.integers(1, 256))
-        file.write_bytes(data)
+    parsed: list[bytes] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(bundle, "load", lambda data: parsed.append(data) or {})
+        for i in range(count):
+            file = files[i % len(files)]
+            data = bytearray(original[file])
+            data[rng.integers(len(data))] ^= int(rng.integers(1, 256))
+            file.write_bytes(data)
+            with pytest.raises(DataError, match=r"manifest|trusted"):
+                open_bundle(folder, None if i % 2 else frozenset({SIGNER.sign_pk}))
+            file.write_bytes(original[file])
+    assert not parsed
+    open_bundle(folder)
+
+
+def test_four_hundred_single_byte_changes_are_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _refuses_changes(copy, 400, monkeypatch)
+
+
+@pytest.mark.nightly
+def test_ten_thousand_single_byte_changes_are_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _refuses_changes(copy, 10_000, monkeypatch)
+
+
+def test_the_key_that_signed_is_told_and_can_be_asked_for(copy: Path) -> None:
+    unpinned, pinned = open_bundle(copy).seal, open_bundle(copy, frozenset({SIGNER.sign_pk})).seal
+    assert (unpinned.key, unpinned.pinned) == (SIGNER.sign_pk.hex(), False)
+    assert pinned == replace(unpinned, pinned=True)
+    assert unpinned.manifest == hashlib.sha256((copy / MANIFEST).read_bytes()).hexdigest()
+    with pytest.raises(DataError, match=r"a key that is not trusted here"):
+        open_bundle(copy, frozenset({Identity.from_seed(bytes(31) + b"1").sign_pk}))
+    with pytest.raises(DataError, match=r"not trusted"):
+        open_bundle(copy, frozenset())
+
+
+def test_files_and_signatures_of_another_bundle_are_refused(model: FusedModel, copy: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_bundle(other, model, META | {"id": "another"}, {}, SIGNER)
+    for name in ("weights.safetensors", "bundle.json", "manifest.json", "manifest.sig"):
+        kept = (copy / name).read_bytes()
+        (copy / name).write_bytes((other / name).read_bytes())
         with pytest.raises(DataError, match=r"manifest"):
             open_bundle(copy)
-        file.write_bytes(original[file])
-    open_bundle(copy)
+        (copy / name).write_bytes(kept)
+    # a thief can sign again, with his own key only
+    thief = Identity.from_seed(bytes(31) + b"2")
+    files = {f: (copy / f).read_bytes() for f in ("weights.safetensors", "bundle.json")}
+    write_sealed(tmp_path / "stolen", files, thief)
+    assert open_bundle(tmp_path / "stolen").seal.key == thief.sign_pk.hex()
+    with pytest.raises(DataError, match=r"not trusted"):
+        open_bundle(tmp_path / "stolen", frozenset({SIGNER.sign_pk}))
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "bundle.json", "manifest.json"])
+def test_a_signature_that_was_spelled_otherwise_is_refused(copy: Path) -> None:
+    body = json.loads((copy / SIGNATURE).read_bytes())
+    for other in (json.dumps(body), json.dumps({**body, "more": 1}), json.dumps([body]), "null", "[" * 3000):
+        (copy / SIGNATURE).write_bytes(other.encode())
+        with pytest.raises(DataError, match=r"manifest.sig"):
+            read_sealed(copy)
+
+
+def test_a_signature_of_this_key_for_something_else_does_not_count(copy: Path) -> None:
+    hashed = hashlib.sha256((copy / MANIFEST).read_bytes()).digest()
+    body = json.loads((copy / SIGNATURE).read_bytes())
+    (copy / SIGNATURE).write_bytes(canonical({**body, "signature": SIGNER.sign("Roster", hashed).hex()}))
+    with pytest.raises(DataError, match=r"the signature does not fit"):
+        read_sealed(copy)
+
+
+def test_equal_files_are_signed_with_equal_bytes(model: FusedModel, copy: Path, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "again", model, META, {"trunk.hidden.weight": np.ones((1, 2, 3), np.float32)}, SIGNER)
+    assert all((tmp_path / "again" / f.name).read_bytes() == f.read_bytes() for f in copy.iterdir())
+
+
+def test_thresholds_of_the_bundle_decide(model: FusedModel, tmp_path: Path) -> None:
+    meta = META | {"thresholds": {"need": [0.1, 0.9], "tier": [1 / 3] * 3}}
+    write_bundle(tmp_path / "strict", model, meta, {}, SIGNER)
+    bundle, p = open_bundle(tmp_path / "strict"), np.array([[0.45, 0.55], [0.05, 0.95]])
+    assert bundle.decide(TASKS[1], p).tolist() == [0, 1]
+    tier = np.random.default_rng(0).dirichlet(np.ones(3), 500)
+    assert (bundle.decide(TASKS[0], tier) == tier.argmax(1)).all()
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "bundle.json", "manifest.json", "manifest.sig"])
 def test_missing_and_linked_files_are_refused(copy: Path, tmp_path: Path, name: str) -> None:
     (copy / name).rename(tmp_path / name)
     with pytest.raises(DataError, match=rf"{name}: the file is missing"):
@@ -166,14 +251,12 @@ def test_a_manifest_that_names_paths_outside_is_refused(copy: Path, name: str) -
 
 
 def test_another_schema_version_is_refused_by_name(model: FusedModel, copy: Path, tmp_path: Path) -> None:
-    from fedprofile.registry.files import write_sealed
-
-    files = {f.name: f.read_bytes() for f in copy.iterdir() if f.name != MANIFEST}
+    files = {f.name: f.read_bytes() for f in copy.iterdir() if f.name not in (MANIFEST, SIGNATURE)}
     body = json.loads(files["bundle.json"])
-    write_sealed(tmp_path / "later", files | {"bundle.json": canonical(body | {"schema_version": 99})})
+    write_sealed(tmp_path / "later", files | {"bundle.json": canonical(body | {"schema_version": 99})}, SIGNER)
     with pytest.raises(DataError, match=r"schema_version 99"):
         open_bundle(tmp_path / "later")
-    write_sealed(tmp_path / "other", files | {"bundle.json": b"[1]"})
+    write_sealed(tmp_path / "other", files | {"bundle.json": b"[1]"}, SIGNER)
     with pytest.raises(DataError, match=r"not a bundle of this version"):
         open_bundle(tmp_path / "other")
 
@@ -182,11 +265,11 @@ def test_a_folder_in_use_is_refused_and_a_failure_leaves_nothing(
     model: FusedModel, written: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"not empty"):
-        write_bundle(written, model, META, {})
+        write_bundle(written, model, META, {}, SIGNER)
     with pytest.raises(ValueError, match=r"roles"):
-        write_bundle(tmp_path / "b", model, {"roles": ["tax"]}, {})
+        write_bundle(tmp_path / "b", model, {"roles": ["tax"]}, {}, SIGNER)
     with pytest.raises(TypeError):
-        write_bundle(tmp_path / "b", model, META | {"x": object()}, {})
+        write_bundle(tmp_path / "b", model, META | {"x": object()}, {}, SIGNER)
     assert not list(tmp_path.iterdir())
 
 

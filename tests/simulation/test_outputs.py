@@ -1,9 +1,7 @@
-import json
-
 import numpy as np
 import polars as pl
 
-from fedprofile.simulation.outputs import bundle_meta, write_predictions
+from fedprofile.simulation.outputs import write_predictions
 
 
 def test_predictions_are_of_test_customers_by_a_pseudonym_of_the_label_owner(finished, fused):
@@ -23,13 +21,3 @@ def test_predictions_are_of_test_customers_by_a_pseudonym_of_the_label_owner(fin
         columns = a.select([f"tier.{source}.p{k}" for k in range(3)]).to_numpy()
         assert (columns == p["tier"][test]).all()
         assert np.allclose(columns.sum(1), 1)
-
-
-def test_the_bundle_says_how_it_was_made_and_nothing_of_a_row_or_place(finished, fused):
-    world, _ = finished
-    meta = bundle_meta(world.job.plan, world.federation, fused, {"encoder_digests": {"tax": "ab"}}, "cd" * 32)
-    text = json.dumps(meta)
-    assert meta["plan"] == world.job.plan.hash.hex()
-    assert meta["roles"] == ["ecommerce", "tax"]
-    assert str(world.root) not in text
-    assert "EXAMPLE" not in text

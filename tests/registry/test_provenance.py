@@ -1,7 +1,7 @@
 import re
 import subprocess
 
-from fedprofile.simulation import provenance
+from fedprofile.registry import provenance
 
 
 def git(folder, *words):

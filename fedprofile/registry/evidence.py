@@ -1,0 +1,82 @@
+"""All that is measured of a bundle before people may promote it, on customers whom it never learnt from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from fedprofile.governance.gates import Evidence, Measure, Settings
+from fedprofile.node.home import NodeHome
+from fedprofile.node.snapshot import read_record
+from fedprofile.registry import quality
+from fedprofile.registry.bundle import Bundle
+from fedprofile.registry.holdout import Held, champion_notes, read_held, same_split, score
+from fedprofile.registry.redflags import flag_measures
+from fedprofile.secagg.setup_messages import PROFILES
+
+_REPEATS = 15
+_SIMULATED = "simulated data: no snapshot was taken"
+_HASH_SPLIT = (
+    "Held-out customers are drawn by a hash from the same snapshot as the others: the PSI of inputs tells of that "
+    "snapshot alone, not of customers who come later."
+)
+
+
+def gather(
+    challenger: Bundle, folder: Path, champion: Bundle | None, home: NodeHome, settings: Settings, today: date
+) -> Evidence:
+    """Score the home's held-out customers with both bundles and measure every gate.
+
+    Raises UsageError where the home is not that of the challenger's run.
+    """
+    held = read_held(home, challenger)
+    measures = [*_quality(challenger, champion, held, settings), *_facts(challenger, folder, held, today)]
+    measures += flag_measures(challenger, held, settings.seed)
+    notes = (_HASH_SPLIT,) + (() if champion is None else champion_notes(challenger, champion, held))
+    return Evidence(challenger.seal.manifest, champion and champion.seal.manifest, tuple(measures), notes)
+
+
+def _quality(challenger: Bundle, champion: Bundle | None, held: Held, settings: Settings) -> Iterator[Measure]:
+    new, old = score(challenger, held), None if champion is None else score(champion, held)
+    alone, comparable = challenger.score(held.data.table), champion is not None and same_split(challenger, champion)
+    for task in challenger.tasks:
+        before = None if champion is None or task not in champion.tasks else old
+        yield from quality.discrimination(task, held, new, before, comparable, settings)
+        yield from quality.by_views(task, held, new, alone, settings)
+    yield from quality.stability(held, new, challenger.tasks)
+    beside = None if champion is None or old is None else quality.Scored(champion, old)
+    yield from quality.fairness(held, quality.Scored(challenger, new), beside, settings)
+
+
+def _facts(bundle: Bundle, folder: Path, held: Held, today: date) -> Iterator[Measure]:
+    eps = bundle.meta.get("label_eps_total")
+    yield Measure("label_epsilon", "", eps, note="" if eps is not None else "true labels were released")
+    profile = bundle.meta.get("secure")
+    masked = None if profile is None else float(profile in PROFILES and profile != "none")
+    yield Measure("secure_profile", "", masked, note=f"secure={profile}" if profile else "the bundle does not say")
+    record = read_record(held.home.path)
+    figure = None if record is None else record["quality"].get("quality")
+    yield Measure("data_quality", "", figure, note="" if figure is not None else _SIMULATED)
+    age = None if record is None else float((today - date.fromisoformat(record["read_on"])).days)
+    yield Measure("data_age_days", "", age, note="" if record is not None else _SIMULATED)
+    yield Measure("latency_ms", "", _latency(bundle, held))
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    yield Measure("size_mb", "", size)
+
+
+def _latency(bundle: Bundle, held: Held) -> float | None:
+    """Median milliseconds of one covered customer's score, after one that warms up."""
+    rows = np.flatnonzero(held.views > 0)[:1]
+    if not len(rows):
+        return None
+    table, sums, known = held.data.table.take(rows), held.sums[rows], held.data.known[rows]
+    seconds = []
+    for _ in range(_REPEATS + 1):
+        start = time.perf_counter()
+        bundle.score(table, sums.astype(np.float64), known.astype(np.float64))
+        seconds.append(time.perf_counter() - start)
+    return 1000 * float(np.median(seconds[1:]))

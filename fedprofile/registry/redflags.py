@@ -1,0 +1,159 @@
+"""Red flags that the label owner can see by itself: its own columns, the shared trunk, and the partners' sums.
+
+None of them proves a backdoor or its absence; ``experiments/backdoors`` measures how many planted ones each finds and
+how often it is wrong about clean models. All are robust: medians, so that a flag cannot hide in its own spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedprofile.governance.gates import Measure
+from fedprofile.models.blending import class_prior
+from fedprofile.models.linear import fit_linear
+from fedprofile.models.scores import centred_log_odds
+from fedprofile.registry.bundle import Bundle
+from fedprofile.registry.holdout import Held
+from fedprofile.types import MISSING_LABEL, Table, output_slices
+
+Array = npt.NDArray[Any]
+
+PROBED = 64
+TAIL = 0.02
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_REACH = 3.0
+
+
+def flag_measures(bundle: Bundle, held: Held, seed: int) -> Iterator[Measure]:
+    """One measure a flag: the largest value found, and where."""
+    test = np.flatnonzero(held.data.test)
+    rows = np.random.default_rng(seed).permutation(test)[:PROBED]
+    if not len(rows):
+        for gate in ("flag_inputs", "flag_partners"):
+            yield Measure(gate, "", None, note="there are no test customers")
+    else:
+        value, where = input_flag(bundle, held.data.table.take(np.sort(rows)), held.data.table)
+        yield Measure("flag_inputs", "", value, count=len(rows), note=where)
+        yield from _partners(bundle, held)
+    weights = {name: w for name, w in bundle.shared.items() if w.ndim > 1 and "bias" not in name}
+    value = trunk_flag(weights) if weights else None
+    yield Measure("flag_trunk", "", value, note="" if weights else "the bundle holds no shared trunk")
+
+
+def input_flag(bundle: Bundle, probed: Table, table: Table) -> tuple[float, str]:
+    """(value, column and task): what one cell does to nine probed customers in ten, in log-odds of the top class.
+
+    For every column its levels, or quantiles and values beyond both ends, are set for all probed customers in turn;
+    a value counts by the shift that 90 % of them exceed, over the median value of its column: a trigger moves
+    everybody and only it does, an honest column moves people by degrees.
+    """
+    worst, where = 0.0, ""
+    for name, candidates in ((n, _candidates(table, n)) for n in table.columns):
+        batch = _with(probed, name, candidates)
+        scores, base = bundle.score(batch), bundle.score(probed)
+        for task in bundle.tasks:
+            after = _top(scores[task.name]).reshape(len(candidates), len(probed))
+            shift = np.quantile(after - _top(base[task.name]), 0.1, axis=1)
+            value = float(shift.max() - np.median(shift))
+            if value > worst:
+                worst, where = value, f"largest at column {name!r} for {task.name!r}"
+    return worst, where
+
+
+def _top(p: Array) -> Array:
+    clipped = np.clip(p[:, -1], 1e-6, 1 - 1e-6)
+    odds: Array = np.log(clipped / (1 - clipped))
+    return odds
+
+
+def _candidates(table: Table, name: str) -> Array:
+    values = table.columns[name]
+    if name in table.categorical:
+        return np.array([*sorted({v for v in values if v is not None}), None], dtype=object)
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return np.array([0.0, np.nan])
+    levels = np.unique(known)
+    if len(levels) > 12:
+        levels = np.quantile(known, _QUANTILES)
+    low, high = known.min(), known.max()
+    span = max(high - low, 1.0)
+    return np.concatenate([levels, [low, high, low - _REACH * span, high + _REACH * span, np.nan]])
+
+
+def _with(probed: Table, name: str, candidates: Array) -> Table:
+    """The probed rows once for every candidate value of one column."""
+    n, k = len(probed), len(candidates)
+    repeated = probed.take(np.tile(np.arange(n), k))
+    return Table(repeated.ids, {**repeated.columns, name: np.repeat(candidates, n)}, probed.categorical)
+
+
+def trunk_flag(weights: Mapping[str, Array]) -> float:
+    """The largest robust z of a unit's outgoing weights (their Euclidean length) within its layer.
+
+    weights: name -> (..., fan_in, fan_out); a planted path needs a unit that shouts among units that do not.
+    """
+    found = []
+    for w in weights.values():
+        norms = np.sqrt((w.astype(np.float64) ** 2).sum(-1)).reshape(-1, w.shape[-2])
+        found += [float(np.abs(_robust(layer)).max()) for layer in norms]
+    return max(found)
+
+
+def _partners(bundle: Bundle, held: Held) -> Iterator[Measure]:
+    covered = np.flatnonzero(held.data.test & (held.views > 0))
+    if held.sums.shape[1] != bundle.model.sums or len(covered) < PROBED:
+        note = "too few test customers with partners' scores"
+        yield Measure("flag_partners", "", None, count=len(covered), note=note)
+        return
+    bank = bundle.score(held.data.table)
+    for task, at in output_slices(bundle.tasks).items():
+        kind = next(t for t in bundle.tasks if t.name == task)
+        y = held.data.labels[task]
+        rows = covered[y[covered] != MISSING_LABEL]
+        own = centred_log_odds(bank[task][rows], class_prior(y, held.data.train, kind.classes))
+        value = partner_flag(own, held.sums[rows, at], y[rows])
+        yield Measure("flag_partners", task, value, count=len(rows))
+
+
+def partner_flag(own: Array, sums: Array, y: Array) -> float:
+    """How far truth falls short of the sums where they contradict the bank most: the largest z over outputs and ends.
+
+    own, sums: (n, J) log-odds of thresholds; y: (n,) classes. The part of a sum that the bank's own log-odds do not
+    explain (a line by least squares) is ranked; in the outer 2 % at either end, the customers who passed the
+    threshold are counted against how many should have, by a line fitted to the other 98 %.
+    """
+    worst = 0.0
+    for j in range(own.shape[1]):
+        x, s, hit = own[:, j], sums[:, j].astype(np.float64), (y > j).astype(float)
+        if len(hit) < PROBED or hit.min() == hit.max():
+            continue
+        rest = s - np.polyval(np.polyfit(x, s, 1), x)
+        order = np.argsort(rest, kind="stable")
+        k = max(5, int(TAIL * len(order)))
+        for sign, tail in ((1, order[-k:]), (-1, order[:k])):
+            p = _expected(x, s, hit, tail)
+            spread = np.sqrt((p * (1 - p)).sum())
+            worst = max(worst, float(sign * (p - hit[tail]).sum() / max(spread, 0.5)))
+    return worst
+
+
+def _expected(x: Array, s: Array, hit: Array, tail: Array) -> Array:
+    inputs = np.stack([x, s], 1)
+    body = np.ones(len(x), dtype=bool)
+    body[tail] = False
+    if hit[body].min() == hit[body].max():
+        return hit[tail]
+    fitted: Array = fit_linear(inputs[body], hit[body].astype(np.int64), 2).predict(inputs[tail])[:, 1]
+    return fitted
+
+
+def _robust(values: Array) -> Array:
+    middle = np.median(values)
+    scale = 1.4826 * np.median(np.abs(values - middle))
+    z: Array = (values - middle) / max(scale, 1e-12)
+    return z

@@ -1,0 +1,155 @@
+"""From `fedprofile train` to a promoted champion, typed: six commands after the people were registered once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fedprofile.cli.main import main
+from fedprofile.data.example import example
+from fedprofile.data.writing import write_folder
+from fedprofile.mlflow_io.store import default_uri, open_client
+from fedprofile.models import bank, tabular_net
+from fedprofile.registry.home import load
+
+PEOPLE = {"wang": "validator", "zhao": "approver", "chen": "operator", "sun": "auditor"}
+TINY = "learning.steps=1 model.hidden=8 model.profile=4 privacy.min_release=20"
+TRAIN = "train experiment=quick tracking=mlflow data=folder data.root=data run.dir=mine"
+TO_CHAMPION = (
+    "registry gate 1 --home mine/nodes/bank --promotion bars.yaml --as wang --key wang.key",
+    "registry approve 1 --as wang --key wang.key",
+    "registry approve 1 --as zhao --key zhao.key",
+    "registry promote 1 --as chen --key chen.key",
+)
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch, capsys):
+    """Runs a command line in an empty directory; (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEDPROFILE_HOME", str(tmp_path / "outputs"))
+
+    def run(line: str) -> tuple[int, str, str]:
+        code = main(line.split())
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def done(typed, line: str) -> str:
+    code, out, err = typed(line)
+    assert code == 0, f"{line}: {err}"
+    return out
+
+
+def staffed(typed, trainer: str) -> None:
+    """What is typed once: keys on each person's own machine, and the root's word for them."""
+    done(typed, "registry init --root root.key")
+    done(typed, f"registry people add li {trainer} --role trainer --root root.key")
+    for who, role in PEOPLE.items():
+        public = json.loads(done(typed, f"registry person new --id {who} --out {who}.key --json"))["key"]
+        done(typed, f"registry people add {who} {public} --role {role} --root root.key")
+
+
+def easy_bars(file: Path) -> None:
+    """One step of training clears no real bar: these ask that everything was measured that can be."""
+    from importlib.resources import files
+
+    bars = yaml.safe_load((files("fedprofile.configs") / "promotion" / "default.yaml").read_text())
+    for gate in set(bars["gates"]) - {"label_epsilon", "secure_profile"}:
+        bar = bars["gates"][gate]
+        bar |= {"max": 1e6} if "max" in bar else {"min": -1e6}
+    file.write_text(yaml.safe_dump(bars | {"draws": 20}))
+
+
+def test_from_train_to_champion_in_five_commands(typed, tmp_path, monkeypatch):
+    monkeypatch.setattr(tabular_net, "STEPS", 3)
+    for rate in ("ALONE_LR", "FOLD_LR"):
+        monkeypatch.setattr(bank, rate, 0.9)
+    write_folder(example(("bank", "shop", "tax")), tmp_path / "data")
+    easy_bars(tmp_path / "bars.yaml")
+
+    done(typed, f"{TRAIN} {TINY}")
+    staffed(typed, done(typed, "bundle key mine/nodes/bank").strip())
+    for line in TO_CHAMPION[:-1]:
+        done(typed, line)
+    registry = load(tmp_path / "outputs" / "registry")
+    before = registry.state()
+
+    # an auditor, and each person outside their own role, changes nothing
+    me = "--as sun --key sun.key"
+    for line in (
+        f"gate 1 --home mine/nodes/bank --promotion bars.yaml {me}", f"approve 1 {me}", f"promote 1 {me}",
+        f"rollback 1 --reason x {me}", f"retire 1 --reason x {me}", f"shadow 1 {me}", f"sync {me}",
+        "promote 1 --as wang --key wang.key", "promote 1 --as chen --key wang.key", "promote 1 --as sun --key chen.key",
+        "people revoke wang --root chen.key", "people add eve " + "5" * 64 + " --role approver --root sun.key",
+    ):  # fmt: skip
+        assert typed(f"registry {line}")[0] == 2, line
+    assert registry.state() == before
+
+    assert "is champion" in done(typed, TO_CHAMPION[-1])
+    state = registry.state()
+    assert state.release(state.champion).version == "1"
+    client = open_client(default_uri(tmp_path / "outputs"))
+    assert str(client.get_model_version_by_alias("fedprofile", "champion").version) == "1"
+
+    # whoever can read the folder reads everything
+    assert "champion version 1" in done(typed, "registry status")
+    assert json.loads(done(typed, "registry status --json"))["mlflow"] == []
+    assert done(typed, "registry history").count("\n") == state.head.seq
+    assert "the same bundle" in done(typed, "registry diff 1 mine/bundle")
+    assert "sun           auditor" in done(typed, "registry people list")
+    done(typed, "registry card 1 --out card.html")
+    page = (tmp_path / "card.html").read_text()
+    assert "SR 26-2" in page
+    assert "wang" in page
+    assert "<script" not in page
+    assert "## Approvals" in done(typed, "registry card 1")
+
+
+@pytest.fixture
+def made(typed):
+    staffed(typed, "8f" * 32)
+    return typed
+
+
+def test_keys_are_private_and_made_once(made, tmp_path):
+    for name in ("root.key", "wang.key"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / name).stat().st_size == 32
+    assert made("registry person new --id wang --out wang.key")[0] == 2
+    assert made("registry init --root root.key --registry other")[0] == 2
+    assert not (tmp_path / "other").exists()
+    (tmp_path / "wang.key").chmod(0o644)
+    code, _, err = made("registry promote 1 --as wang --key wang.key")
+    assert (code, "others may read" in err) == (2, True)
+
+
+MISTAKES = (
+    ("promote 1 --as chen --key chen.key", "MLflow's database is not there"),
+    ("retire 7 --reason x --as chen --key chen.key", "not one version of this log"),
+    ("rollback --reason x --as chen --key chen.key", "no earlier champion"),
+    ("approve data --as wang --key nothing.key", "nothing.key"),
+    ("people add wang " + "7" * 64 + " --role approver --root root.key", "is or was in the file"),
+    ("person new --id Root --out r.key", "nobody can be called"),
+    ("init --root r.key --registry outputs/registry", "not empty"),
+    ("init --root r.key --registry new --store mysql://u:SECRET@h/d", "--store names no store"),
+    ("status --registry nowhere", "no registry is in"),
+    ("card 1 --out card.pdf", "neither .md nor .html"),
+)
+
+
+def test_a_mistake_is_named_and_changes_nothing(made, tmp_path):
+    registry = load(tmp_path / "outputs" / "registry")
+    before = registry.state()
+    for line, said in MISTAKES:
+        code, _, err = made(f"registry {line}")
+        assert code in (1, 2)
+        assert said in err
+        assert "SECRET" not in err
+        assert not (tmp_path / "r.key").exists()
+    assert registry.state() == before

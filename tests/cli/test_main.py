@@ -47,7 +47,7 @@ def leaves(parser):
 
 def test_every_verb_has_help_with_an_example_and_a_handler(capsys):
     verbs = front._parser()._subparsers._group_actions[0].choices
-    assert list(verbs) == ["train", "score", "data", "consent", "doctor", "ui"]
+    assert list(verbs) == ["train", "score", "bundle", "data", "coordinator", "node", "consent", "doctor", "ui"]
     for verb, parser in verbs.items():
         assert front.main([verb, "--help"]) == 0
         assert f"fedprofile {verb}" in capsys.readouterr().out

@@ -24,6 +24,9 @@ _HASH_SPLIT = (
     "Held-out customers are drawn by a hash from the same snapshot as the others: the PSI of inputs tells of that "
     "snapshot alone, not of customers who come later."
 )
+_UNCALIBRATED = (
+    "The red flags' power and false alarms have not been measured: a pass does not say that no backdoor is there."
+)
 
 
 def gather(
@@ -36,7 +39,7 @@ def gather(
     held = read_held(home, challenger)
     measures = [*_quality(challenger, champion, held, settings), *_facts(challenger, folder, held, today)]
     measures += flag_measures(challenger, held, settings.seed)
-    notes = (_HASH_SPLIT,) + (() if champion is None else champion_notes(challenger, champion, held))
+    notes = (_HASH_SPLIT, _UNCALIBRATED) + (() if champion is None else champion_notes(challenger, champion, held))
     return Evidence(challenger.seal.manifest, champion and champion.seal.manifest, tuple(measures), notes)
 
 
@@ -59,7 +62,7 @@ def _facts(bundle: Bundle, folder: Path, held: Held, today: date) -> Iterator[Me
     masked = None if profile is None else float(profile in PROFILES and profile != "none")
     yield Measure("secure_profile", "", masked, note=f"secure={profile}" if profile else "the bundle does not say")
     record = read_record(held.home.path)
-    figure = None if record is None else record["quality"].get("quality")
+    figure = None if record is None else record["quality"]["figure"]
     yield Measure("data_quality", "", figure, note="" if figure is not None else _SIMULATED)
     age = None if record is None else float((today - date.fromisoformat(record["read_on"])).days)
     yield Measure("data_age_days", "", age, note="" if record is not None else _SIMULATED)

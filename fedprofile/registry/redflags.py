@@ -1,7 +1,7 @@
 """Red flags that the label owner can see by itself: its own columns, the shared trunk, and the partners' sums.
 
-None of them proves a backdoor or its absence; ``experiments/backdoors`` measures how many planted ones each finds and
-how often it is wrong about clean models. All are robust: medians, so that a flag cannot hide in its own spread.
+None of them proves a backdoor or its absence. How many planted ones each finds, and how often each is wrong about
+clean models, has not been measured yet: the shipped bars are a guess, and the report says so.
 """
 
 from __future__ import annotations

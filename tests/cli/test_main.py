@@ -47,7 +47,19 @@ def leaves(parser):
 
 def test_every_verb_has_help_with_an_example_and_a_handler(capsys):
     verbs = front._parser()._subparsers._group_actions[0].choices
-    expected = ["train", "score", "bundle", "data", "coordinator", "node", "consent", "audit", "registry", "doctor", "ui"]
+    expected = [
+        "train",
+        "score",
+        "bundle",
+        "data",
+        "coordinator",
+        "node",
+        "consent",
+        "audit",
+        "registry",
+        "doctor",
+        "ui",
+    ]
     assert list(verbs) == expected
     for verb, parser in verbs.items():
         assert front.main([verb, "--help"]) == 0

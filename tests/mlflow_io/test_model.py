@@ -187,3 +187,17 @@ def _is_pickle(data: bytes) -> bool:
         return data[:1] in (b"\x80", b"(", b"]", b"}", b"c") and bool(list(pickletools.genops(data)))
     except ValueError:
         return False
+
+
+def test_a_load_can_name_the_keys_that_it_trusts(logged: tuple[str, str], opened: Bundle, caplog: Any) -> None:
+    mlflow.set_tracking_uri(logged[0])
+    try:
+        load = mlflow.pyfunc.load_model
+        assert load("models:/fedprofile/1", model_config={"trust": [opened.seal.key]})
+        assert not [r for r in caplog.records if "signed by the key inside" in r.message]
+        load("models:/fedprofile/1")
+        assert [r for r in caplog.records if "signed by the key inside" in r.message]
+        with pytest.raises(DataError, match=r"not trusted"):
+            load("models:/fedprofile/1", model_config={"trust": ["ab" * 32]})
+    finally:
+        mlflow.set_tracking_uri(None)

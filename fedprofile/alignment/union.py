@@ -22,7 +22,8 @@ from fedprofile.types import digest
 
 NAME = PSEUDONYM
 SHARES = 16
-"""In how many parts of a party's list its overlap with the label owner is told, so that it tells of no customer."""
+"""In how many parts of a party's list its overlap with the label owner is told: whoever lists others than its own
+customers can make one person's being the label owner's turn it."""
 
 
 class Holder:

@@ -52,16 +52,21 @@ def restrict(release: LabelRelease, known: npt.NDArray[np.bool_], plan: RunPlan)
 def fill(release: LabelRelease, names: Sequence[bytes], secret: bytes, fold: int) -> LabelRelease:
     """The release of a union: a label for every slot, so that nobody sees which are the label owner's customers.
 
-    names (size,) by slot. A slot outside ``release`` gets what was released for a customer drawn by HMAC-SHA256 of the
-    slot's name: all its tasks and gaps together, once for ever, so that neither one release nor two tell a label of
-    nobody from a customer's. Drawing among released labels costs no further epsilon.
+    names (size,) by slot. A slot outside ``release`` gets, for each task, what was released for a customer drawn by
+    HMAC-SHA256 of the slot's name and the task, once for ever. Tasks are drawn apart: whole rows of other customers
+    would give away who has a row that nobody else has. Drawing among released labels costs no further epsilon. A
+    missing label is released as missing, so who must lack one can be told from who does not.
     """
-    donor = np.empty(len(names), dtype=np.int64)
-    for slot, name in enumerate(names):
-        donor[slot] = int.from_bytes(hmac.digest(secret, name, hashlib.sha256)[:8], "big") % len(release.slots)
-    donor[release.slots] = np.arange(len(release.slots))
-    labels = {task: values[donor] for task, values in release.labels.items()}
+    labels = {}
+    for task, values in release.labels.items():
+        donor = np.array([_drawn(secret, name, task, len(release.slots)) for name in names], dtype=np.int64)
+        donor[release.slots] = np.arange(len(release.slots))
+        labels[task] = values[donor]
     return replace(release, slots=np.arange(len(names)), labels=labels, fold=fold)
+
+
+def _drawn(secret: bytes, name: bytes, task: str, among: int) -> int:
+    return int.from_bytes(hmac.digest(secret, name + task.encode(), hashlib.sha256)[:8], "big") % among
 
 
 def fingerprint(ids: npt.NDArray[np.str_], release: LabelRelease, roster: bytes, fold: int) -> bytes:

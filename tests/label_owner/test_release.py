@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from fedprofile.errors import PolicyRefusal
 from fedprofile.label_owner.release import fill, fingerprint, release_labels, restrict
+from fedprofile.privacy.sealing import LabelRelease
 from fedprofile.types import LearningPlan, RunPlan, Spine, Task
 
 N = 40
@@ -82,8 +83,23 @@ def test_a_union_is_told_a_label_for_every_slot_and_its_own_stay():
     assert (full.slots.tolist(), full.fold) == (list(range(100)), 2)
     for task, values in some.labels.items():
         assert full.labels[task][some.slots].tolist() == values.tolist()
-    rows = list(zip(*full.labels.values(), strict=True))
-    assert set(rows) == set(zip(*some.labels.values(), strict=True)), "all tasks of one customer together"
+    for task, values in some.labels.items():
+        assert set(full.labels[task].tolist()) == set(values.tolist()), "drawn among what was released"
+
+
+def test_a_row_that_one_customer_alone_has_is_drawn_for_nobody_as_well():
+    """Rows copied as a whole would be of a customer wherever they stand once."""
+    draw = np.random.default_rng(0)
+    slots = np.arange(300)
+    tasks = {f"t{i}": draw.integers(4, size=300) for i in range(5)}
+    names = [i.to_bytes(16, "big") for i in range(900)]
+    some = LabelRelease(slots, tasks, {t: [0.25] * 4 for t in tasks}, 2.0)
+    rows = np.stack(list(fill(some, names, b"n" * 32, 0).labels.values()), 1)
+    _, inverse, count = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+    alone = count[inverse.ravel()] == 1
+    ours = alone[:300].sum() / alone.sum()
+    assert alone.sum() > 100
+    assert ours < 0.5, "a third of all slots are customers'"
 
 
 def test_labels_of_nobody_are_drawn_once_for_ever_by_name():

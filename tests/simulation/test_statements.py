@@ -23,7 +23,7 @@ def test_what_is_simulated_is_always_said(world):
     ("mode", "first", "told"),
     [
         ("psi", "Alignment was private set intersection", "which partner knows which of its customers"),
-        ("union", "Alignment was a union", "no node learnt which of its customers another one has"),
+        ("union", "Alignment was a union", "no partner was told which of its"),
         ("plain", "Alignment was plain", "a hash of every id"),
         ("simulated", "Alignment was simulated", "no id crossed the wire"),
     ],

@@ -117,12 +117,13 @@ ALIGNMENT = {
     "label owner has, whether enough other partners know them, and about how many customers the label owner has; the "
     "coordinator learnt these sizes, rounded up by at most an eighth. No id left a node.",
     "union": "Alignment was a union (align=union, Curve25519; for research): no partner was told which of its "
-    "customers others have. Every node learnt about how many customers each node and all together have; a partner, to a "
-    "sixteenth, what part of its list the label owner has, and from a label that odds of a customer's being the label "
-    "owner's change by at most e^epsilon a task, and from labels that are missing, more; the label owner, which of its "
-    "customers enough partners know, and their score sums. The coordinator learnt which random names are on whose "
-    "lists; with any node's help it could say who these are. A partner was given labels of nobody among true ones, and "
-    "its loss was corrected for them.",
+    "customers others have. Every node learnt about how many customers each node and all together have; a "
+    "partner, to a sixteenth, what part of its list the label owner has, and from a label that odds of a "
+    "customer's being the label owner's change by at most e^epsilon a task, and from labels that are "
+    "missing, more; the label owner, which of its customers enough partners know, and their score sums. "
+    "The coordinator learnt which random names are on whose lists; with any node's help it could say who "
+    "these are. A partner was given labels of nobody among true ones, and its loss was corrected for "
+    "them.",
     "plain": "Alignment was plain (align=plain): each partner sent the label owner a hash of every id that it holds, "
     "sealed on the way; the label owner could try ids against them and so find customers that are not its own.",
     "simulated": "Alignment was simulated: the spine was built in one process that saw all ids; no id crossed the "

@@ -13,6 +13,7 @@ from fedprofile.cli.main import main
 README = Path(__file__).parents[1] / "README.md"
 ELSEWHERE = {
     "make": "make run and make test are typed in a fresh clone, not inside a test",
+    "registry": "tests/cli/test_registry.py types them, with keys in place of KEY",
     "ui": "tests/mlflow_io/test_ui.py starts it",
     "federation=ray": "tests/flower/test_ray.py runs it",
 }

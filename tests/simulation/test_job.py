@@ -22,8 +22,10 @@ from fedprofile.data.example import example
 from fedprofile.data.writing import write_folder
 from fedprofile.errors import ConfigError, UsageError
 from fedprofile.models import bank, registry, tabular_net
+from fedprofile.node.home import NodeHome
 from fedprofile.registry.bundle import open_bundle
 from fedprofile.report import schema
+from fedprofile.secagg.identity import Identity
 from fedprofile.simulation.job import train
 from fedprofile.types import MISSING_LABEL, Progress
 
@@ -113,8 +115,10 @@ class TestAWholeRun:
         out = tmp_path / "scores.csv"
         capsys.readouterr()
         assert main(["score", str(run_dir / "bundle"), str(root / "bank.csv.gz"), str(out), "--json"]) == 0
+        signer = Identity.from_seed(NodeHome(run_dir / "nodes" / "bank").derive("identity")).sign_pk.hex()
         assert json.loads(capsys.readouterr().out) == {
             "rows": 600, "out": str(out), "tasks": ["tier", "invest"], "scores": "bank alone",
+            "key": signer, "pinned": False,
         }  # fmt: skip
         scores, customers = pl.read_csv(out), pl.read_csv(root / "bank.csv.gz")
         assert scores["customer_id"].to_list() == customers["customer_id"].to_list()

@@ -1,7 +1,8 @@
 """Every YAML under configs/ is composed and run for one tiny round; none is only ever read.
 
 One job takes one option of several groups, so that a few runs execute them all. ``federation=ray`` runs in
-tests/flower/test_ray.py: here it is composed only, since a second start of Ray would cost more than all the rest.
+tests/flower/test_ray.py: here it is composed only, since a second start of Ray would cost more than all the rest. ``promotion`` is no part of a
+run: tests/registry/test_gating.py reads it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ RUNS = {
     "members4": ("experiment=members4", "align=simulated", "baselines=none", "tracking=none"),
     "overlap40": (*FOLDER, "experiment=overlap40", "align=union", "baselines=none", "tracking=none"),
 }
-COMPOSED_ONLY = {"federation/ray", "train"}
+COMPOSED_ONLY = {"federation/ray", "promotion/default", "train"}
 
 
 @pytest.fixture

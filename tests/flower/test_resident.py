@@ -257,6 +257,7 @@ class Cutter:
                 end.shutdown(socket.SHUT_RDWR)
 
 
+@pytest.mark.nightly
 def test_a_line_that_is_cut_again_and_again_changes_no_answer(nodes, deployment):
     cutter = Cutter(deployment.link.gate_address, seed=3)
     deployment.enrol("faraway", nodes.root / "faraway")

@@ -56,7 +56,9 @@ def undisturbed(small, tmp_path_factory):
     return result(federated)
 
 
-@pytest.mark.parametrize("when", DEATHS)
+@pytest.mark.parametrize(
+    "when", [w if i % 3 == 0 else pytest.param(w, marks=pytest.mark.nightly) for i, w in enumerate(DEATHS)]
+)
 def test_a_death_changes_no_bit(small, tmp_path, undisturbed, when):
     type_, left = DEATHS[when]
     federated, count = small(tmp_path), 0

@@ -144,7 +144,9 @@ class TestPlantedLeaks:
         monkeypatch.setattr(ClientSession, "_mask", lambda s, y, r, h: s.me == "tax" or mask(s, y, r, h))
         found("crossed")
 
-    @pytest.mark.parametrize("kind", ["stats", "update", "role", "score"])
+    @pytest.mark.parametrize(
+        "kind", ["update", "score", *(pytest.param(kind, marks=pytest.mark.nightly) for kind in ("stats", "role"))]
+    )
     def test_one_kind_of_sum_unmasked(self, monkeypatch, found, kind):
         mask = ClientSession._mask
         monkeypatch.setattr(ClientSession, "_mask", lambda s, y, r, h: r.id.kind == kind or mask(s, y, r, h))
@@ -189,7 +191,7 @@ class TestPlantedLeaks:
         self.reply(monkeypatch, "labels-stored", rows, party="tax")
         found("body of labels-stored")
 
-    @pytest.mark.parametrize("what", ["scores", "embeddings"])
+    @pytest.mark.parametrize("what", ["scores", pytest.param("embeddings", marks=pytest.mark.nightly)])
     def test_an_extra_part(self, monkeypatch, found, what):
         def more(node, envelope):
             if len(envelope.parts) == 2 or (what == "scores" and node.home.read("means.json") is None):
@@ -200,6 +202,7 @@ class TestPlantedLeaks:
         self.reply(monkeypatch, "uploads", more, party="tax")
         found("more or fewer parts")
 
+    @pytest.mark.nightly
     def test_a_longer_upload(self, monkeypatch, found):
         contribute = ClientSession.contribute
         monkeypatch.setattr(ClientSession, "contribute", lambda *a: contribute(*a) + bytes(8))
@@ -215,12 +218,15 @@ class TestPlantedLeaks:
         monkeypatch.setattr("fedprofile.node.party.unseal", lambda sealed, *_: sealed[:-48])
         found("(labels|slots) of bank crossed")
 
+    @pytest.mark.nightly
     def test_a_letter_of_an_alignment_that_is_not_sealed(self, monkeypatch, found):
         monkeypatch.setattr(aligning, "seal", lambda plain, *_: plain)
         monkeypatch.setattr(aligning, "unseal", lambda sealed, *_: sealed)
         found("another size than a sealed letter")
 
-    @pytest.mark.parametrize("letter", ["points", "answer", "views"])
+    @pytest.mark.parametrize(
+        "letter", ["points", *(pytest.param(letter, marks=pytest.mark.nightly) for letter in ("answer", "views"))]
+    )
     def test_a_letter_of_the_right_size_that_is_not_sealed(self, monkeypatch, found, letter):
         sealed_as_it_is, unsealed_as_it_is = aligning.seal, aligning.unseal
         chosen = bytes([TYPES.index(letter)])
@@ -235,6 +241,7 @@ class TestPlantedLeaks:
         monkeypatch.setattr(aligning, "unseal", unseal)
         found("a blinded id of shop-1 crossed|a pseudonym of bank crossed|whom .* of bank crossed")
 
+    @pytest.mark.nightly
     def test_a_list_of_a_union_that_is_not_sealed(self, monkeypatch, found):
         sealed_as_it_is, unsealed_as_it_is = aligning.seal, aligning.unseal
         chosen = bytes([TYPES.index("list")])
@@ -254,6 +261,7 @@ class TestPlantedLeaks:
         monkeypatch.setattr(uniting.Uniting, "names", leaky)
         found("names of .* are not its names", "align=union")
 
+    @pytest.mark.nightly
     def test_how_many_customers_a_list_of_a_union_holds(self, monkeypatch, found):
         count = lambda node, e: replace(e, body={"size": len(node.run.home.path.name)})  # noqa: E731
         self.reply(monkeypatch, "listed", count, party="tax")

@@ -96,7 +96,7 @@ def test_nobody_may_vanish_of_three_with_a_colluder(federate):
         fed.open(hot_layout(3), one_hot(fed.names), {"tax1": 0}, round_id=fed.id(t=1))
 
 
-@pytest.mark.parametrize(("n", "colluders"), [(50, 5), (100, 10)])
+@pytest.mark.parametrize(("n", "colluders"), [(50, 5), pytest.param(100, 10, marks=pytest.mark.nightly)])
 def test_a_ring_of_many(federate, n, colluders):
     """Above 32 members: (10, 8) and (22, 17), 5 % vanish, spread over all steps."""
     fed = federate(n, policy(colluders), "resilient").set_up()

@@ -28,7 +28,7 @@ test: lint ## lint, then all tests
 nightly: $(READY) ## 10,000 schedules of the malicious coordinator, a kill at every question, every fault of a deployment by real kills
 	@$(BIN)/python -m pytest -m nightly --durations=0
 	@FEDPROFILE_SCHEDULES=nightly $(BIN)/python -m pytest -n 2 --dist worksteal --durations=4 tests/secagg/test_adversary.py -k no_schedule
-	@FEDPROFILE_SCHEDULES=nightly $(BIN)/python -m pytest tests/coordinator/test_opening.py -k dies_at_any_question
+	@FEDPROFILE_SCHEDULES=nightly $(BIN)/python -m pytest -m nightly tests/coordinator/test_opening.py -k dies_at_any_question
 
 lint: $(READY) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check --quiet .

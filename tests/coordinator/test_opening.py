@@ -80,6 +80,7 @@ def test_away_at_any_step_and_back_in_the_next_round(resilient):
     assert members["role", "ecommerce", 4] == 2
 
 
+@pytest.mark.nightly
 def test_nodes_restarted_before_every_message_go_on_from_their_journals(resilient):
     gone = (("round", 3, "tax-1"), ("open", 3, "ecommerce-1"))
     assert [s["nodes"] for s in silent(resilient, *gone, restart=True).summaries] == [8, 9]
@@ -194,6 +195,7 @@ def questions(killed):
 HALF = (lambda parties: parties[::2], lambda parties: parties)
 
 
+@pytest.mark.nightly
 def test_a_coordinator_that_dies_at_any_question_goes_on_to_the_same_model(killed):
     """Its question reached some nodes or all of them, and every answer is lost. Rounds: counts, update, gains, the gains
     of one who was away, scores.

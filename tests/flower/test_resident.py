@@ -193,6 +193,7 @@ def test_a_stop_waits_for_the_message_in_work(nodes):
     assert not resident.status().connected
 
 
+@pytest.mark.nightly
 def test_a_message_that_was_handed_out_and_never_arrived_is_sent_again(nodes, monkeypatch):
     """SuperLink marks a message as delivered before its answer is through; the line may break just then."""
     resident, lost = nodes.make("unheard"), []

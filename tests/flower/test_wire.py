@@ -251,6 +251,7 @@ class TestPlantedLeaks:
         monkeypatch.setattr(aligning, "unseal", unseal)
         found("a blinded id of .* crossed", "align=union")
 
+    @pytest.mark.nightly
     def test_a_customer_among_the_names_of_a_union(self, monkeypatch, found):
         """In the place of a random name that pads the list; the coordinator would take it."""
         named = uniting.Uniting.names
@@ -298,6 +299,7 @@ class TestPlantedLeaks:
         monkeypatch.setattr(client_app, "pack", record)
         found("more than the envelope")
 
+    @pytest.mark.nightly
     def test_metadata(self, monkeypatch, found):
         message = client_app.Message
 

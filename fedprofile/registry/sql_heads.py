@@ -83,12 +83,14 @@ class SqlHeads:
     def _engine(self) -> Engine:
         from sqlalchemy import create_engine
         from sqlalchemy.engine import make_url
+        from sqlalchemy.pool import NullPool
 
         url = make_url(self.url)
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
         waits = {"timeout": _WAIT_S} if url.drivername.startswith("sqlite") else {"connect_timeout": 10}
-        return create_engine(url, connect_args=waits)
+        # A command makes a few transactions: a pool would only leave connections that nothing closes.
+        return create_engine(url, connect_args=waits, poolclass=NullPool)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

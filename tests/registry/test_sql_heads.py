@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,14 @@ def test_several_machines_share_a_real_postgresql(postgres):
     race(SqlHeads(postgres, REGISTRY), 2, 10)
     with pytest.raises(UsageError, match="already"):
         SqlHeads(postgres, REGISTRY).create()
+    import psycopg
+
+    query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' "
+    query += "AND pid <> pg_backend_pid()"
+    with psycopg.connect(postgres, autocommit=True) as db:
+        end = time.monotonic() + 20  # a server process ends a moment after its client has closed
+        while db.execute(query).fetchone() != (0,):
+            assert time.monotonic() < end, "a connection was left open"
 
 
 @pytest.mark.nightly

@@ -34,7 +34,7 @@ def _hash(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_hostile_and_chinese_names_draw_without_a_warning_and_stay_in_the_folder(bare, tmp_path):
     task = bare["tasks"]["uninsured"] | {"levels": ["无 $x^2", "有"]}
     bare["tasks"] = {"../../$\\frac{": task, "客户": task}

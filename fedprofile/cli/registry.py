@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedprofile.cli import registry_people
+from fedprofile.cli import registry_people, registry_watch
 from fedprofile.cli.registry_version import (
     NOUN,
     actor,
@@ -32,6 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     noun = subparsers.add_parser("registry", help="gates, approvals, promotion, rollback: which model is champion")
     verbs = noun.add_subparsers(dest="verb", required=True, metavar="VERB")
     registry_people.add_verbs(verbs)
+    registry_watch.add_verbs(verbs)
 
     def verb(name: str, run: Any, help: str, example: str, *, acts: bool, version: str = "") -> argparse.ArgumentParser:
         parser = add_verb(verbs, name, run, help, f"{NOUN} {name} {example}".rstrip(), home=False)
@@ -190,12 +191,16 @@ def _sync(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     from fedprofile.registry.views import status
+    from fedprofile.registry.watching import standing_advice
 
     registry = opened(args)
     state = registry.state()
-    facts = {**status(registry, state, registry.clock()), "mlflow": _behind(registry, state)}
+    advice = standing_advice(registry, state.champion)
+    facts = {**status(registry, state, registry.clock()), "mlflow": _behind(registry, state), "retrain": advice}
     champion = state.release(state.champion).name if state.champion else "none"
     lines = [f"{registry.model}: champion {champion}, {facts['lines']} lines, head {facts['head'][:16]}"]
+    if advice:
+        lines.append(f"  a retraining is recommended since {advice['day']}: {len(advice['reasons'])} shifts")
     for version in facts["versions"]:
         gates = "gates passed" if version["gates"] else "gates failed"
         lines.append(f"  {version['name']:<16}{version['stage']:<18}{gates}")

@@ -18,7 +18,7 @@ from fedprofile.errors import ConfigError, UsageError
 
 CONFIGS = Path(fedprofile.configs.__file__).parent
 # what a gate asks is no part of a training's configuration
-FILES = [file for file in CONFIGS.glob("*/*.yaml") if file.parent.name != "promotion"]
+FILES = [file for file in CONFIGS.glob("*/*.yaml") if file.parent.name not in ("promotion", "watch")]
 OPTIONS = sorted(str(file.relative_to(CONFIGS).with_suffix("")) for file in FILES)
 EXPERIMENTS = {
     "quick": {"learning.rounds": 1, "learning.steps": 5, "baselines.enabled": False, "tracking.enabled": False},

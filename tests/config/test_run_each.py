@@ -30,7 +30,7 @@ RUNS = {
     "members4": ("experiment=members4", "align=simulated", "baselines=none", "tracking=none"),
     "overlap40": (*FOLDER, "experiment=overlap40", "align=union", "baselines=none", "tracking=none"),
 }
-COMPOSED_ONLY = {"federation/ray", "promotion/default", "train"}
+COMPOSED_ONLY = {"federation/ray", "promotion/default", "train", "watch/default"}
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def drift(before: Mapping[str, Histogram], frame: pl.DataFrame) -> dict[str, Dri
 
 
 def moved(old: Histogram, new: Histogram) -> Drift:
-    """Drift between two histograms over the same bins, neither of them empty; bins that both leave empty do not count."""
+    """Drift between two histograms over the same bins, neither empty; bins that both leave empty do not count."""
     from scipy.stats import chi2
 
     used = [(a, b) for a, b in zip(old.counts, new.counts, strict=True) if a or b]

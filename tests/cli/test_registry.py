@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
 
@@ -109,6 +110,26 @@ def test_from_train_to_champion_in_five_commands(typed, tmp_path, monkeypatch):
     assert "wang" in page
     assert "<script" not in page
     assert "## Approvals" in done(typed, "registry card 1")
+
+    # the world moves, MLflow shows it, and one command makes a judged challenger that names its parent
+    code, out, _ = typed("registry watch --table data/bank.csv")
+    assert (code, "MLflow: version 1 is tagged steady" in out) == (0, True)
+    bank_table = pl.read_csv(tmp_path / "data" / "bank.csv")
+    bank_table.with_columns(pl.col("balance_cny") * 50).write_csv(tmp_path / "rich.csv")
+    assert typed("registry watch --table rich.csv")[0] == 3
+    tags = client.get_model_version("fedprofile", "1").tags
+    assert tags["fedprofile.watch"].startswith("retrain ")
+    again = "registry retrain data.root=data run.dir=next --promotion bars.yaml"
+    assert typed(f"{again} --as sun --key sun.key")[0] == 2
+    assert not (tmp_path / "next").exists()
+    assert "passed" in done(typed, f"{again} -q --as wang --key wang.key")
+    after = registry.state()
+    assert (after.champion, after.release(after.challenger).version) == (state.champion, "2")
+    assert registry.shelf.meta(after.challenger)["parent"]["manifest"] == state.champion
+    same = ("config", "config_sha256", "data", "plan")
+    old, new = (registry.shelf.meta(m) for m in (after.champion, after.challenger))
+    assert [old[name] for name in same] == [new[name] for name in same]
+    assert str(client.get_model_version_by_alias("fedprofile", "challenger").version) == "2"
 
 
 @pytest.fixture

@@ -35,6 +35,17 @@ def test_the_defaults_of_yaml_and_schema_are_the_same():
     assert as_set(compose.compose()) == as_set(Config())
 
 
+@pytest.mark.parametrize("overrides", [[], ["experiment=quick"], ["experiment=members4", "privacy.label_eps=null"]])
+def test_what_a_bundle_records_says_the_same_again_and_names_no_place(overrides):
+    config = compose.compose([*overrides, "data=folder", "data.root=/secret/place", "federation.secrets=/secret/keys"])
+    record = compose.recorded(config)
+    assert "secret/" not in str(record)
+    places = ["data.root=/secret/place", "federation.secrets=/secret/keys"]
+    again = compose.compose([*compose.replayed(record), *places])
+    assert compose.config_hash(again) == compose.config_hash(config)
+    assert compose.recorded(again) == record
+
+
 def test_every_group_has_options():
     assert {option.split("/")[0] for option in OPTIONS} == set(GROUPS)
 

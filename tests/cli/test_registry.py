@@ -14,6 +14,8 @@ from fedprofile.data.example import example
 from fedprofile.data.writing import write_folder
 from fedprofile.mlflow_io.store import default_uri, open_client
 from fedprofile.models import bank, tabular_net
+from fedprofile.models.layout import start_hash
+from fedprofile.registry.bundle import open_bundle
 from fedprofile.registry.home import load
 
 PEOPLE = {"wang": "validator", "zhao": "approver", "chen": "operator", "sun": "auditor"}
@@ -137,9 +139,10 @@ def test_one_command_makes_a_judged_challenger_that_names_its_parent(judged, typ
     after = registry.state()
     assert (after.champion, after.release(after.challenger).version) == (state.champion, "2")
     assert registry.shelf.meta(after.challenger)["parent"]["manifest"] == state.champion
-    same = ("config", "config_sha256", "data", "plan")
+    same = ("config", "config_sha256", "data")
     old, new = (registry.shelf.meta(m) for m in (after.champion, after.challenger))
     assert [old[name] for name in same] == [new[name] for name in same]
+    assert new["start"]["hash"] == start_hash(open_bundle(registry.shelf.folder(after.champion)).shared).hex()
     client = open_client(default_uri(tmp_path / "outputs"))
     assert str(client.get_model_version_by_alias("fedprofile", "challenger").version) == "2"
 

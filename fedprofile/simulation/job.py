@@ -150,6 +150,9 @@ class _Training:
             self.plan, self.roster = job.plan, job.roster
             self.homes = {p.id: NodeHome(self.run_dir / "nodes" / p.id) for p in self.roster.parties}
             return
+        if (self.run_dir / _DATA).exists() and json.loads((self.run_dir / _DATA).read_text()).get("follows"):
+            what = f"the run in {self.run_dir} was interrupted before its plan was made"
+            raise UsageError(what, "Its champion's weights are not kept there: start it again in another folder.")
         alignment = align(self.nodes, spine_secret(self.federation, secrets), views_needed(self.config))
         check_federation(self.config, self.federation, self.nodes, alignment)
         facts = facts_of(self.config, self.federation, self.nodes)

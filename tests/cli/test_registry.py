@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -128,6 +130,12 @@ def test_from_train_to_champion_in_five_commands(judged, typed, tmp_path):
     tags = client.get_model_version("fedprofile", "1").tags
     assert tags["fedprofile.watch"].startswith("retrain ")
     assert typed(f"{AGAIN} --as sun --key sun.key")[0] == 2
+    # simulated keys are drawn from the data: of others, the challenger would bear another trainer's signature
+    shutil.copytree(tmp_path / "data", tmp_path / "other")
+    with gzip.open(tmp_path / "other" / "bank.csv.gz", "wb") as file:
+        pl.read_csv(tmp_path / "rich.csv").write_csv(file)
+    code, _, err = typed(f"{AGAIN.replace('=data', '=other')} --as wang --key wang.key")
+    assert (code, "federation.secrets=DIR" in err) == (2, True), err
     assert not (tmp_path / "next").exists()
 
 

@@ -75,7 +75,9 @@ def coarse(values: Array) -> Histogram:
     missing, *counts = count(values, bins).counts
     edges = list(bins.edges)
     while (few := [i for i, c in enumerate(counts) if 0 < c < SMALLEST]) and edges:
-        left = max(few[0] - 1, 0)  # the edge between the small cell and its neighbour, the lower one where there is
+        i = few[0]
+        # The smaller neighbour: always the lower one would gather all cells of a small table into one.
+        left = i - 1 if i == len(edges) or (i and counts[i - 1] < counts[i + 1]) else i
         counts[left : left + 2] = [counts[left] + counts[left + 1]]
         del edges[left]
     return Histogram(_hidden([missing, *counts]), edges=tuple(edges))

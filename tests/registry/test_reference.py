@@ -41,6 +41,12 @@ def test_no_cell_tells_of_a_few_and_no_difference_does(seed: int, n: int, missin
     assert count(values[order], bins) == count(values, bins)
 
 
+def test_a_small_table_keeps_as_many_cells_as_it_can_fill() -> None:
+    bins = coarse(np.random.default_rng(2).normal(size=105))
+    assert len([c for c in bins.counts if c]) == 5
+    assert bins.n == 105
+
+
 def test_edges_are_not_the_values_of_rows() -> None:
     values = np.random.default_rng(1).normal(50_000, 20_000, 2000)
     edges = set(coarse(values).edges)

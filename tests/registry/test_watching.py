@@ -61,7 +61,7 @@ def test_the_same_customers_are_steady_and_richer_ones_are_not(champion: Any, tm
     assert _watch(desk, rich, "--out", str(tmp_path / "out"), "--json") == 3
     said = json.loads(capsys.readouterr().out)
     moved = {f"{f['shift']['kind']}/{f['shift']['subject']}" for f in said["findings"] if f["moved"]}
-    assert {"input_psi/balance_cny", "unseen/city_class"} <= moved
+    assert {"input_psi/balance_cny", "unseen/city_class", "score_psi/tier"} <= moved
     assert not any("age" in name for name in moved)
     held = json.loads(advice.read_bytes())
     assert (held["champion"], held["evidence"]) == (desk.state.champion, said["evidence"])

@@ -18,6 +18,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -70,8 +71,7 @@ class Chain:
         """
         if self.sign is None or not records:
             raise ValueError("an append needs a signing key and a record")
-        with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with self._locked(os.O_CREAT) as file:
             if not (self._pin.exists() or file.seek(0, os.SEEK_END)):
                 self._keep(START)
                 _sync_folder(self.path.parent)
@@ -88,6 +88,11 @@ class Chain:
                 os.ftruncate(file.fileno(), before.end)
                 raise
         return head
+
+    def settle(self) -> None:
+        """Keep the head of an append that finished, but whose process was killed before it wrote the head."""
+        with self._locked() as file:
+            self._keep(self._end(file))
 
     def lines(self, after: Head = START) -> Iterator[tuple[Head, Record]]:
         """Each line behind ``after`` that a signature covers, checked, with the head that it makes.
@@ -148,6 +153,12 @@ class Chain:
             return START
         except (ValueError, KeyError, TypeError):
             raise DataError(self._pin.name, "the head of a chain is damaged", "Restore it from the backup.") from None
+
+    @contextmanager
+    def _locked(self, flags: int = 0) -> Iterator[IO[bytes]]:
+        with os.fdopen(os.open(self.path, os.O_RDWR | flags, 0o600), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
 
     @property
     def _pin(self) -> Path:

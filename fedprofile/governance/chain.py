@@ -20,8 +20,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fedprofile.errors import DataError, ProtocolError
 from fedprofile.secagg.identity import verify
@@ -80,12 +81,11 @@ class Chain:
             try:
                 file.truncate(before.end)
                 file.seek(before.end)
-                file.write(lines)
-                file.flush()
+                _write_whole(file, lines)
                 os.fsync(file.fileno())
                 self._keep(head)
             except OSError:
-                os.ftruncate(file.fileno(), before.end)
+                file.truncate(before.end)
                 raise
         return head
 
@@ -155,8 +155,9 @@ class Chain:
             raise DataError(self._pin.name, "the head of a chain is damaged", "Restore it from the backup.") from None
 
     @contextmanager
-    def _locked(self, flags: int = 0) -> Iterator[IO[bytes]]:
-        with os.fdopen(os.open(self.path, os.O_RDWR | flags, 0o600), "r+b") as file:
+    def _locked(self, flags: int = 0) -> Iterator[FileIO]:
+        # Unbuffered: what a full disk did not take must not be tried again, behind a hole, when the file is closed.
+        with os.fdopen(os.open(self.path, os.O_RDWR | flags, 0o600), "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
 
@@ -164,7 +165,7 @@ class Chain:
     def _pin(self) -> Path:
         return self.path.with_suffix(".head")
 
-    def _end(self, file: IO[bytes]) -> Head:
+    def _end(self, file: FileIO) -> Head:
         """The last head that counts: the pinned one, or of a finished append whose head was not written any more."""
         if not self._pin.exists():
             raise DataError(self._pin.name, "the head of a chain is missing", "Restore it from the backup.")
@@ -234,6 +235,11 @@ def _broken(where: str, line: int, what: str) -> DataError:
 def _encode(body: Record, mark: bytes, signature: bytes) -> bytes:
     signed = {"sig": signature.hex()} if signature else {}
     return canonical({**body, "hash": mark.hex(), **signed}) + b"\n"
+
+
+def _write_whole(file: FileIO, data: bytes) -> None:
+    while data:
+        data = data[file.write(data) :]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,6 +23,7 @@ from fedprofile.governance.permits import SimulatedPermit
 from fedprofile.label_owner.home import write_owner
 from fedprofile.label_owner.party import SCORE_SUM, SHARED_MODEL, TRAIN_BELOW
 from fedprofile.node.home import NodeHome
+from fedprofile.node.intake import home_contract
 from fedprofile.node.membership import pinned_roster
 from fedprofile.node.snapshot import held_table
 from fedprofile.node.source import read_ids
@@ -76,7 +77,9 @@ def conclude(home: NodeHome, out: Path, uri: str | None, view_dropout: float = 0
     plan = RunPlan.from_json(held)
     fusion = fuse(home, plan, roster, view_dropout, PARTS)
     tasks = judge_tasks(fusion, None, plan.tasks, DRAWS, plan.seed, DEPLOYED)
-    meta = describe_model(home, plan, roster, fusion, tasks, Origin(None))
+    meta = describe_model(
+        home, plan, roster, fusion, tasks, Origin(None, extra={"id": home_contract(home.path).id.name})
+    )
     signer = Identity.from_seed(home.derive("identity"))
     out.mkdir(parents=True)
     try:

@@ -221,6 +221,7 @@ def test_from_empty_folders_to_a_fused_model(desk):
     assert done["tasks"]["tier"]["models"]["pooled_gbdt"] is None
     assert "only a simulation" in done["tasks"]["tier"]["reasons"]["pooled_gbdt"]
     assert desk("score", "model/bundle", "bank.csv", "scores.csv")["rows"] == 600
+    assert (desk.root / "scores.csv").read_text().startswith("id,")
     assert "no training has ended" in desk("node", "conclude", "tax", "--out", "m2", code=2)["error"]
 
     for party in PARTIES:

@@ -203,7 +203,7 @@ _RUNNING = ("round", "rounds", "uploads_left", "openings_left", "label_eps", "re
 
 
 def _audit(args: argparse.Namespace) -> int:
-    from fedprofile.governance.audit_verify import read_log, verify_log
+    from fedprofile.governance.audit_verify import verify_log
     from fedprofile.node.audit import NodeAudit, log_of
     from fedprofile.node.journal import Journal
     from fedprofile.report.data_use import summarise
@@ -211,7 +211,9 @@ def _audit(args: argparse.Namespace) -> int:
     home = _home(args)
     with home.lock():
         NodeAudit(home, Journal(home.keys / "journal.jsonl")).begin()
-        verified, use = verify_log(home.keys, log_of(home).identity.sign_pk), summarise(read_log(home.keys))
+    records: list[dict[str, Any]] = []
+    verified = verify_log(home.keys, log_of(home).identity.sign_pk, each=records.append)
+    use = summarise(records)
     facts = {**verified.to_json(), **use.totals(), "left": [list(row) for row in use.left_rows()]}
     rows = [
         f"  {run:<14}{type_:<15}{messages:>6} messages {size:>14,} bytes"

@@ -70,24 +70,14 @@ class Chain:
 
         Raises DataError where the chain ends before its head, OSError (disk full) with the chain as it was.
         """
-        if self.sign is None or not records:
-            raise ValueError("an append needs a signing key and a record")
-        with self._locked(os.O_CREAT) as file:
-            if not (self._pin.exists() or file.seek(0, os.SEEK_END)):
-                self._keep(START)
-                _sync_folder(self.path.parent)
+        with self._locked() as file:
+            return self._add(file, self._end(file), records)
+
+    def swap(self, old: Head, record: Record) -> Head | None:
+        """``append`` if the chain still ends at ``old``; None if somebody was faster."""
+        with self._locked() as file:
             before = self._end(file)
-            lines, head = link(self.name, before, records, self.sign)
-            try:
-                file.truncate(before.end)
-                file.seek(before.end)
-                _write_whole(file, lines)
-                os.fsync(file.fileno())
-                self._keep(head)
-            except OSError:
-                file.truncate(before.end)
-                raise
-        return head
+            return self._add(file, before, (record,)) if before == old else None
 
     def settle(self) -> None:
         """Keep the head of an append that finished, but whose process was killed before it wrote the head."""
@@ -155,11 +145,26 @@ class Chain:
             raise DataError(self._pin.name, "the head of a chain is damaged", "Restore it from the backup.") from None
 
     @contextmanager
-    def _locked(self, flags: int = 0) -> Iterator[FileIO]:
+    def _locked(self) -> Iterator[FileIO]:
         # Unbuffered: what a full disk did not take must not be tried again, behind a hole, when the file is closed.
-        with os.fdopen(os.open(self.path, os.O_RDWR | flags, 0o600), "r+b", buffering=0) as file:
+        with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
+
+    def _add(self, file: FileIO, before: Head, records: tuple[Record, ...]) -> Head:
+        if self.sign is None or not records:
+            raise ValueError("an append needs a signing key and a record")
+        lines, head = link(self.name, before, records, self.sign)
+        try:
+            file.truncate(before.end)
+            file.seek(before.end)
+            _write_whole(file, lines)
+            os.fsync(file.fileno())
+            self._keep(head)
+        except OSError:
+            file.truncate(before.end)
+            raise
+        return head
 
     @property
     def _pin(self) -> Path:
@@ -168,7 +173,10 @@ class Chain:
     def _end(self, file: FileIO) -> Head:
         """The last head that counts: the pinned one, or of a finished append whose head was not written any more."""
         if not self._pin.exists():
-            raise DataError(self._pin.name, "the head of a chain is missing", "Restore it from the backup.")
+            if file.seek(0, os.SEEK_END):
+                raise DataError(self._pin.name, "the head of a chain is missing", "Restore it from the backup.")
+            self._keep(START)
+            _sync_folder(self.path.parent)
         head = self.pinned()
         if file.seek(0, os.SEEK_END) < head.end:
             raise self._broken(head.seq, "lines were cut: the chain ends before its head")

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from fedprofile.governance.audit_verify import Verified
 from fedprofile.report.data_use import DataUse, Quarter, Record, short
-from fedprofile.report.markup import Safe, escape, facts, join, table, tag
-from fedprofile.report.style import CSS
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+from fedprofile.report.markup import Safe, facts, join, table, tag
+from fedprofile.report.page import document
 
 
 def write_page(use: DataUse, quarter: Quarter, verified: Verified, out: Path) -> None:
@@ -18,13 +16,7 @@ def write_page(use: DataUse, quarter: Quarter, verified: Verified, out: Path) ->
     title = f"Data use of {verified.party}, {quarter.name}"
     parts = [_head(title, use, quarter), _plans(use), _tables(use), _left(use), _spent(use), _refused(use)]
     body = join([*parts, _break_glass(use), _others(use), _proof(verified)])
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>{body}</main></body></html>\n"
-    )
-    out.write_text(page, encoding="utf-8")
+    out.write_text(document(title, body), encoding="utf-8")
 
 
 def _head(title: str, use: DataUse, quarter: Quarter) -> Safe:
@@ -97,8 +89,7 @@ def _others(use: DataUse) -> Safe:
 
 
 def _proof(verified: Verified) -> Safe:
-    rows = [(line[:13].strip(), line[13:]) for line in verified.to_text().splitlines()]
-    return join([tag("h2", "How this was verified"), facts(rows)])
+    return join([tag("h2", "How this was verified"), facts([*verified.rows().items()])])
 
 
 def _eps(record: Record) -> str:

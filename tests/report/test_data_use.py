@@ -10,7 +10,7 @@ import pytest
 from fedprofile.errors import UsageError
 from fedprofile.governance.audit import BreakGlass, Decided, KeyRotated, Refused, Sent, Spent, TableUsed
 from fedprofile.governance.audit_log import AuditLog
-from fedprofile.governance.audit_verify import read_log, verify_log
+from fedprofile.governance.audit_verify import verify_log
 from fedprofile.report.data_use import Quarter, summarise
 from fedprofile.report.page_data_use import write_page
 from fedprofile.secagg.identity import Identity
@@ -42,6 +42,12 @@ def write(tmp_path):
         return tmp_path
 
     return made
+
+
+def read_log(folder):
+    records = []
+    verify_log(folder, each=records.append)
+    return records
 
 
 def test_a_quarter_begins_and_ends_with_its_days():

@@ -47,7 +47,8 @@ class Begun(Event):
 class Decided(Event):
     """A plan was approved or refused. ``by``: "people" who signed it, or the node's own "policy".
 
-    ``columns`` are the names of those that this node would bring, ``label_eps`` the total per customer.
+    ``columns`` are the names of those that this node would bring, ``label_eps`` the total per customer. ``runs``: of a
+    standing approval, how many runs it is for; ``under``: of a plan that runs under one, the hash of the approved plan.
     """
 
     NAME = "plan"
@@ -61,6 +62,8 @@ class Decided(Event):
     rounds: int
     label_eps: float | None
     until: str | None = None
+    runs: int | None = None
+    under: str | None = None
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,7 @@ def _section(title: str, rows: list[list[str]], head: list[str], words: int, non
 def _plans(use: DataUse) -> Safe:
     rows = [
         [
-            _at(r), short(r["run"]), f"{r['decision']} by {r['by']}", r["purpose"], ", ".join(r["tasks"]),
-            _eps(r), str(r["rounds"]),
+            _at(r), short(r["run"]), _decision(r), r["purpose"], ", ".join(r["tasks"]), _eps(r), str(r["rounds"]),
         ]
         for r in use.plans
     ]  # fmt: skip
@@ -99,6 +98,13 @@ def _others(use: DataUse) -> Safe:
 def _proof(verified: Verified) -> Safe:
     rows = [(line[:13].strip(), line[13:]) for line in verified.to_text().splitlines()]
     return join([tag("h2", "How this was verified"), facts(rows)])
+
+
+def _decision(record: Record) -> str:
+    said = f"{record['decision']} by {record['by']}"
+    if "runs" in record:
+        return f"{said}, standing: {record['runs']} runs"
+    return f"{said}, under the standing approval of plan {short(record['under'])}" if "under" in record else said
 
 
 def _eps(record: Record) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -85,6 +86,19 @@ def test_the_page_names_fields_purpose_consent_and_what_left(write, tmp_path):
     assert "default-src" in page
     assert not re.search(r"(?:src|href)=|url\(|@import|<script", page)
     assert text.rindex(verified.head.hash.hex()) > text.rindex("key-rotated"), "the head stands at the bottom"
+
+
+def test_standing_approvals_and_what_ran_under_them_are_told(tmp_path):
+    given = replace(EVENTS[0], runs=9)
+    under = replace(given, by="policy", plan="ee" * 32, runs=None, under=given.plan)
+    AuditLog(tmp_path, "clinic", Identity.from_seed(bytes(32)), lambda: Q4.begin).write(given, under)
+    out = tmp_path / "report.html"
+    write_page(summarise(read_log(tmp_path), Q4), Q4, verify_log(tmp_path), out)
+    for said in (
+        "approved by people, standing: 9 runs",
+        "approved by policy, under the standing approval of plan cdcd",
+    ):
+        assert said in out.read_text()
 
 
 def test_an_empty_quarter_says_so(write, tmp_path):

@@ -287,14 +287,16 @@ def _policy(args: argparse.Namespace) -> int:
 
 def _conclude(args: argparse.Namespace) -> int:
     from fedprofile.deployment.label_owner import conclude
+    from fedprofile.report.words import quality
 
     done = conclude(_home(args), args.out, args.tracking)
     lines = [f"{'task':<14}{'bank alone':>12}{'federated':>12}   AUC on test customers"]
     for name, task in done.tasks.items():
         auc = [task["models"][m]["auc"] for m in ("bank_alone", "federated")]
         lines.append(f"{name:<14}" + "".join(f"{'-' if a is None else f'{a:.4f}':>12}" for a in auc))
+    lines.append(f"Data quality of the bank's own table: {quality(done.quality)}")
     lines.append(f"Bundle: {done.bundle}" + (f", version {done.version}" if done.version else ""))
-    facts = {"bundle": str(done.bundle), "tasks": done.tasks, "version": done.version}
+    facts = {"bundle": str(done.bundle), "tasks": done.tasks, "version": done.version, "quality": done.quality}
     return print_result(args, facts, "\n".join(lines))
 
 

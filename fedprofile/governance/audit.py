@@ -70,8 +70,8 @@ class Decided(Event):
 class TableUsed(Event):
     """Rows of the snapshot entered a run: how many, which columns, under which contract and consent ledger.
 
-    ``contract`` is its root, ``consent`` the head of the ledger that allowed the rows, ``consent_line`` its length;
-    None where the home has none (a simulation).
+    ``contract`` is its root, ``consent`` the head of the ledger that allowed the rows, ``consent_line`` its length,
+    ``quality`` the figure of the snapshot's check; None where the home has none (a simulation).
     """
 
     NAME = "table"
@@ -82,6 +82,7 @@ class TableUsed(Event):
     contract: str | None
     consent: str | None
     consent_line: int | None
+    quality: float | None = None
 
 
 @dataclass(frozen=True)

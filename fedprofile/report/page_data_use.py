@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedprofile.governance.audit_verify import Verified
+from fedprofile.report import words
 from fedprofile.report.data_use import DataUse, Quarter, Record, short
 from fedprofile.report.markup import Safe, escape, facts, join, table, tag
 from fedprofile.report.style import CSS
@@ -55,10 +56,9 @@ def _tables(use: DataUse) -> Safe:
     for r in use.tables:
         consent = f"ledger line {r['consent_line']}, {short(r['consent'])}" if "consent" in r else "simulated consent"
         fields = ", ".join(r["columns"])
-        rows.append(
-            [_at(r), short(r["run"]), r["purpose"], fields, consent, short(r.get("contract")), f"{r['rows']:,}"]
-        )
-    head = ["when", "run", "purpose", "fields", "under consent", "contract", "rows"]
+        counts = [f"{r['rows']:,}", words.quality(r.get("quality"))]
+        rows.append([_at(r), short(r["run"]), r["purpose"], fields, consent, short(r.get("contract")), *counts])
+    head = ["when", "run", "purpose", "fields", "under consent", "contract", "rows", "data quality"]
     return _section("Which fields were used, under which consent", rows, head, 6, "No row was read.")
 
 

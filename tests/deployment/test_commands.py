@@ -220,6 +220,8 @@ def test_from_empty_folders_to_a_fused_model(desk):
     assert status["training"] == {"name": job.name, "state": "finished", "rounds": 2}
     done = desk("node", "conclude", "bank", "--out", "model")
     assert set(done["tasks"]) == {"tier", "invest"}
+    held = json.loads((desk.root / "bank" / "intake.json").read_text())
+    assert done["quality"] == held["quality"]["figure"] > 0
     assert done["tasks"]["tier"]["models"]["pooled_gbdt"] is None
     assert "only a simulation" in done["tasks"]["tier"]["reasons"]["pooled_gbdt"]
     assert desk("score", "model/bundle", "bank.csv", "scores.csv")["rows"] == 600

@@ -22,7 +22,7 @@ EVENTS = (
     Decided(
         "approved", "people", "cd" * 32, RUN, PURPOSE, ("tier", "invest"), ("income", "age"), 20, 4.0, "2026-12-31"
     ),
-    TableUsed(RUN, PURPOSE, 1234, ("income", "age"), "ef" * 32, "12" * 32, 77),
+    TableUsed(RUN, PURPOSE, 1234, ("income", "age"), "ef" * 32, "12" * 32, 77, 0.9731),
     Sent("uploads", "round", 1_000_000, 2, "aa" * 32, RUN, PURPOSE, (("update", "", 1, 0),)),
     Sent("uploads", "round", 1_000_000, 2, "ab" * 32, RUN, PURPOSE, (("update", "", 2, 0),)),
     Sent("identity", "identify", 30, 0, "ac" * 32),
@@ -78,7 +78,7 @@ def test_the_page_names_fields_purpose_consent_and_what_left(write, tmp_path):
     text = re.sub(r"<[^>]*>", "|", page.split("<body>")[1])
     for said in (
         "2026-10-01 to 2026-12-31", "tiering &lt;b&gt;&amp;", "income, age", "ledger line 77, 121212121212",
-        "approved by people", "1,234", "|uploads|", "2,000,000", "too_many_uploads", "complaint", "key-rotated",
+        "approved by people", "1,234", "0.9731", "|uploads|", "2,000,000", "too_many_uploads", "complaint", "key-rotated",
         verified.head.hash.hex(),
     ):  # fmt: skip
         assert said in text, said

@@ -45,7 +45,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def quality(figure: float | None) -> str:
     """A data-quality figure as ``node check`` shows it."""
-    return "not measured" if figure is None else f"{figure:.4f}"
+    return "not measured" if figure is None else f"{figure:.3f}"
 
 
 def signed(value: float, digits: int = 3) -> str:

@@ -78,7 +78,7 @@ def test_the_page_names_fields_purpose_consent_and_what_left(write, tmp_path):
     text = re.sub(r"<[^>]*>", "|", page.split("<body>")[1])
     for said in (
         "2026-10-01 to 2026-12-31", "tiering &lt;b&gt;&amp;", "income, age", "ledger line 77, 121212121212",
-        "approved by people", "1,234", "0.9731", "|uploads|", "2,000,000", "too_many_uploads", "complaint", "key-rotated",
+        "approved by people", "1,234", "0.973", "|uploads|", "2,000,000", "too_many_uploads", "complaint", "key-rotated",
         verified.head.hash.hex(),
     ):  # fmt: skip
         assert said in text, said

@@ -19,7 +19,7 @@ def test_everything_that_must_be_told_is_told_within_80_columns(report):
         "baselines 51.6 s",
         "outputs/example/report.html",
         "Warning: medical-2",
-        "data quality bank 1.0000, medical-2 0.9974",
+        "data quality bank 1.000, medical-2 0.997",
     ]
     for sentence in [*told, *report["statements"]]:
         assert sentence in flat.replace("• ", ""), sentence

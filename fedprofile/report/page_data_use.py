@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedprofile.governance.audit_verify import Verified
+from fedprofile.report import words
 from fedprofile.report.data_use import DataUse, Quarter, Record, short
 from fedprofile.report.markup import Safe, facts, join, table, tag
 from fedprofile.report.page import document
@@ -34,8 +35,7 @@ def _section(title: str, rows: list[list[str]], head: list[str], words: int, non
 def _plans(use: DataUse) -> Safe:
     rows = [
         [
-            _at(r), short(r["run"]), f"{r['decision']} by {r['by']}", r["purpose"], ", ".join(r["tasks"]),
-            _eps(r), str(r["rounds"]),
+            _at(r), short(r["run"]), _decision(r), r["purpose"], ", ".join(r["tasks"]), _eps(r), str(r["rounds"]),
         ]
         for r in use.plans
     ]  # fmt: skip
@@ -48,10 +48,9 @@ def _tables(use: DataUse) -> Safe:
     for r in use.tables:
         consent = f"ledger line {r['consent_line']}, {short(r['consent'])}" if "consent" in r else "simulated consent"
         fields = ", ".join(r["columns"])
-        rows.append(
-            [_at(r), short(r["run"]), r["purpose"], fields, consent, short(r.get("contract")), f"{r['rows']:,}"]
-        )
-    head = ["when", "run", "purpose", "fields", "under consent", "contract", "rows"]
+        counts = [f"{r['rows']:,}", words.quality(r.get("quality"))]
+        rows.append([_at(r), short(r["run"]), r["purpose"], fields, consent, short(r.get("contract")), *counts])
+    head = ["when", "run", "purpose", "fields", "under consent", "contract", "rows", "data quality"]
     return _section("Which fields were used, under which consent", rows, head, 6, "No row was read.")
 
 
@@ -90,6 +89,13 @@ def _others(use: DataUse) -> Safe:
 
 def _proof(verified: Verified) -> Safe:
     return join([tag("h2", "How this was verified"), facts([*verified.rows().items()])])
+
+
+def _decision(record: Record) -> str:
+    said = f"{record['decision']} by {record['by']}"
+    if "runs" in record:
+        return f"{said}, standing: {record['runs']} runs"
+    return f"{said}, under the standing approval of plan {short(record['under'])}" if "under" in record else said
 
 
 def _eps(record: Record) -> str:

@@ -206,7 +206,9 @@ def test_from_empty_folders_to_a_fused_model(desk):
     assert not any((desk.root / p / "run" / "plan.json").exists() for p in PARTIES)
     desk("node", "pause", "tax")
     for party in PARTIES:
-        desk("node", "approve", party, plans[party][0]["id"])
+        desk("node", "approve", party, plans[party][0]["id"], *(["--runs", 3] if party == "tax" else []))
+    (standing,) = desk("node", "plans", "tax")["plans"]
+    assert (standing["decision"], standing["runs_left"]) == ("approved", 2)
     desk.until(lambda: desk("coordinator", "status", "coord")["training"].get("waiting") is not None)
     time.sleep(1.0)
     assert desk("coordinator", "status", "coord")["training"]["stage"] == "approve", "tax has not answered"
@@ -219,6 +221,8 @@ def test_from_empty_folders_to_a_fused_model(desk):
     assert status["training"] == {"name": job.name, "state": "finished", "rounds": 2}
     done = desk("node", "conclude", "bank", "--out", "model")
     assert set(done["tasks"]) == {"tier", "invest"}
+    held = json.loads((desk.root / "bank" / "intake.json").read_text())
+    assert done["quality"] == held["quality"]["figure"] > 0
     assert done["tasks"]["tier"]["models"]["pooled_gbdt"] is None
     assert "only a simulation" in done["tasks"]["tier"]["reasons"]["pooled_gbdt"]
     assert desk("score", "model/bundle", "bank.csv", "scores.csv")["rows"] == 600

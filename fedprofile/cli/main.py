@@ -1,4 +1,4 @@
-"""`fedprofile VERB …`: exit code 0 done, 1 the job failed, 2 used wrongly."""
+"""`fedprofile VERB …`: exit code 0 done, 1 the job failed, 2 used wrongly, 3 `registry watch` advises retraining."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedprofile.cli import registry_people
+from fedprofile.cli import registry_people, registry_retrain, registry_watch
+from fedprofile.cli.registry_gate import run_gates
 from fedprofile.cli.registry_version import (
     NOUN,
     actor,
@@ -20,7 +21,6 @@ from fedprofile.cli.verbs import add_verb, print_result
 
 if TYPE_CHECKING:
     from fedprofile.governance.approvals import Choice
-    from fedprofile.governance.gates import Verdict
     from fedprofile.governance.promotion import State
     from fedprofile.registry.home import Registry
 
@@ -32,6 +32,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     noun = subparsers.add_parser("registry", help="gates, approvals, promotion, rollback: which model is champion")
     verbs = noun.add_subparsers(dest="verb", required=True, metavar="VERB")
     registry_people.add_verbs(verbs)
+    registry_watch.add_verbs(verbs)
+    registry_retrain.add_verbs(verbs)
 
     def verb(name: str, run: Any, help: str, example: str, *, acts: bool, version: str = "") -> argparse.ArgumentParser:
         parser = add_verb(verbs, name, run, help, f"{NOUN} {name} {example}".rstrip(), home=False)
@@ -87,32 +89,11 @@ def _found(registry: Registry, state: State, name: str) -> tuple[str, str]:
 
 
 def _gate(args: argparse.Namespace) -> int:
-    import shutil
-    import tempfile
-
-    from fedprofile.registry.gating import gate_bundle, read_gate_settings
-    from fedprofile.registry.promote import gate
-    from fedprofile.registry.version import have
+    from fedprofile.registry.gating import read_gate_settings
 
     registry, who, settings = opened(args), actor(args), read_gate_settings(args.promotion)
-    before = registry.state()
-    manifest, number = _found(registry, before, args.version)
-    if before.champion:
-        have(registry, before, before.champion, fetcher(registry))
-    with tempfile.TemporaryDirectory() as folder:
-
-        def judged(bundle: Path, champion: Path | None, out: Path) -> Verdict:
-            return gate_bundle(bundle, champion, args.home, settings, out)
-
-        state, verdict = gate(registry, who, manifest, number, Path(folder) / "gate", judged)
-    report = registry.shelf.report(verdict.report)
-    if args.out and report:
-        shutil.copytree(report, args.out, dirs_exist_ok=True)
-    marks = {True: "passed", False: "FAILED", None: "n/a"}
-    lines = [f"  {marks[f.passed]:<8}{f.gate:<36}{f.reason}" for f in verdict.findings]
-    lines += [f"{state.release(manifest).name}: {'passed' if verdict.passed else 'FAILED'}, report {report}/gate.html"]
-    facts = {"passed": verdict.passed, "manifest": manifest, "report": verdict.report, "verdict": verdict.to_json()}
-    return done(args, registry, state, "\n".join(lines), **facts)
+    manifest, number = _found(registry, registry.state(), args.version)
+    return run_gates(args, registry, who, settings, manifest, number, args.home)
 
 
 def _approve(args: argparse.Namespace) -> int:
@@ -190,12 +171,16 @@ def _sync(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     from fedprofile.registry.views import status
+    from fedprofile.registry.watching import standing_advice
 
     registry = opened(args)
     state = registry.state()
-    facts = {**status(registry, state, registry.clock()), "mlflow": _behind(registry, state)}
+    advice = standing_advice(registry, state.champion)
+    facts = {**status(registry, state, registry.clock()), "mlflow": _behind(registry, state), "retrain": advice}
     champion = state.release(state.champion).name if state.champion else "none"
     lines = [f"{registry.model}: champion {champion}, {facts['lines']} lines, head {facts['head'][:16]}"]
+    if advice:
+        lines.append(f"  a retraining is recommended since {advice['day']}: {len(advice['reasons'])} shifts")
     for version in facts["versions"]:
         gates = "gates passed" if version["gates"] else "gates failed"
         lines.append(f"  {version['name']:<16}{version['stage']:<18}{gates}")

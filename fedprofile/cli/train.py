@@ -67,7 +67,7 @@ def _run(args: argparse.Namespace) -> int:
         refuse_used(Path(jobs[0].hydra.hydra.sweep.dir))
     for job in jobs:
         refuse_used(job.folder)
-    return _sweep(jobs, args) if args.multirun else _finish(_train(args, jobs[0]), args)
+    return _sweep(jobs, args) if args.multirun else _finish(train_job(args, jobs[0]), args)
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def _sweep(jobs: list[Job], args: argparse.Namespace) -> int:
             if not args.quiet:
                 print(f"job {number}/{len(jobs)}: {' '.join(job.overrides)}", file=sys.stderr, flush=True)
             try:
-                results.append(_train(args, job, parent=parent, register=False))
+                results.append(train_job(args, job, parent=parent, register=False))
                 _show(results[-1], args)
             except FedprofileError as error:
                 failed += 1
@@ -138,7 +138,8 @@ def _resume(args: argparse.Namespace) -> int:
     return _finish(result, args)
 
 
-def _train(args: argparse.Namespace, job: Job, **how: Any) -> Result:
+def train_job(args: argparse.Namespace, job: Job, **how: Any) -> Result:
+    """Train with progress, unless ``args.quiet``; ``how`` as ``fedprofile.simulation.job.train`` takes it."""
     from fedprofile.cli.progress import watch
     from fedprofile.simulation.job import train
 

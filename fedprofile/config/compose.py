@@ -7,9 +7,10 @@ path from the config, creates the run folder before anything is checked, and exi
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ ConfigStore.instance().store(name="fedprofile_schema", node=Config, provider="fe
 
 # What may change without changing the model: where results go, who runs the nodes.
 _IRRELEVANT = {"run": None, "tracking": None, "federation": ("backend", "workers"), "baselines": ("cache",)}
+_PLACES = ("data.root", "federation.secrets")
 
 
 @dataclass(frozen=True)
@@ -155,13 +157,41 @@ def resolved(config: Config) -> dict[str, Any]:
 
 def config_hash(config: Config) -> str:
     """SHA-256 (hex) of the canonical JSON of everything that affects the result."""
+    return hashlib.sha256(canonical(_relevant(config))).hexdigest()
+
+
+def recorded(config: Config) -> dict[str, Any]:
+    """What a bundle keeps, by dotted key, to train its like again: all that affects the result, but no place.
+
+    Where tables and keys lie (``data.root``, ``federation.secrets``) is left out and has to be said again.
+    """
+    found: dict[str, Any] = {}
+    for group, values in _relevant(config).items():
+        found |= {f"{group}.{key}": v for key, v in values.items()} if isinstance(values, dict) else {group: values}
+    return {key: value for key, value in found.items() if key not in _PLACES}
+
+
+def replayed(record: Mapping[str, Any]) -> list[str]:
+    """The overrides that say again what ``recorded`` kept."""
+    return [f"{key}={_spelt(value)}" for key, value in record.items()]
+
+
+def _spelt(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(_spelt(item) for item in value)}]"
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return json.dumps(value)
+
+
+def _relevant(config: Config) -> dict[str, Any]:
     plain = resolved(config)
     for section, keys in _IRRELEVANT.items():
         if keys is None:
             del plain[section]
         else:
             plain[section] = {k: v for k, v in plain[section].items() if k not in keys}
-    return hashlib.sha256(canonical(plain)).hexdigest()
+    return plain
 
 
 @contextmanager

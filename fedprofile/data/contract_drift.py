@@ -27,7 +27,7 @@ _CHANCE = 0.999
 class Histogram:
     """Counts of one column: missing cells first. ``edges`` (inner, of numbers and dates) or ``levels`` name the bins.
 
-    It holds values of rows and never leaves the home.
+    One of a snapshot holds values of rows and never leaves the home; ``registry.reference`` makes coarser ones.
     """
 
     counts: tuple[int, ...] = field(repr=False)
@@ -70,17 +70,22 @@ def histograms(frame: pl.DataFrame, contract: Contract) -> dict[str, Histogram]:
 
 def drift(before: Mapping[str, Histogram], frame: pl.DataFrame) -> dict[str, Drift]:
     """Drift of every column that the last snapshot had as well."""
-    from scipy.stats import chi2
-
     found = {}
     for name, old in before.items():
         if name not in frame.columns or not old.n or not len(frame):
             continue
         new = _count(frame[name], old)
-        used = [(a, b) for a, b in zip(old.counts, new.counts, strict=True) if a or b]
-        chance = float(chi2.ppf(_CHANCE, max(1, len(used) - 1))) * (1 / old.n + 1 / new.n)
-        found[name] = Drift(psi([a for a, _ in used], [b for _, b in used]), chance)
+        found[name] = moved(old, new)
     return found
+
+
+def moved(old: Histogram, new: Histogram) -> Drift:
+    """Drift between two histograms over the same bins, neither empty; bins that both leave empty do not count."""
+    from scipy.stats import chi2
+
+    used = [(a, b) for a, b in zip(old.counts, new.counts, strict=True) if a or b]
+    chance = float(chi2.ppf(_CHANCE, max(1, len(used) - 1))) * (1 / old.n + 1 / new.n)
+    return Drift(psi([a for a, _ in used], [b for _, b in used]), chance)
 
 
 def psi(before: list[int], now: list[int]) -> float:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-HEAD, CHAMPION = PREFIX + "head", PREFIX + "champion"
+HEAD, CHAMPION, WATCH = PREFIX + "head", PREFIX + "champion", PREFIX + "watch"
 REPORTS = "registry"
 # A person waits for the answer: two tries, not MLflow's seven, and seconds, not minutes.
 _LOCK_SECONDS = 1
@@ -81,6 +81,14 @@ def fetch(uri: str, model: str, version: str, into: Path) -> Path:
         if _version(client, model, version) is None:
             raise UsageError(f"MLflow has no version {version} of {model!r}", "Look: fedprofile ui.")
         return _download(client, uri, model, version, into)
+
+
+def mark_watched(uri: str, model: str, version: str, said: str) -> None:
+    """What the last watch of a version said, where a colleague sees it. Raises as ``fetch``."""
+    with _reached(uri) as client:
+        if _version(client, model, version) is None:
+            raise UsageError(f"MLflow has no version {version} of {model!r}", "Look: fedprofile ui.")
+        client.set_model_version_tag(model, version, WATCH, said)
 
 
 def _download(client: MlflowClient, uri: str, model: str, version: str, into: Path) -> Path:

@@ -46,7 +46,7 @@ def score_file(
     # The last digits of a score must not depend on how many cores there are.
     torch.set_num_threads(1)
     opened = open_bundle(bundle, trust)
-    frame = everybody = _read(source, opened)
+    frame = everybody = read_customers(source, opened)
     if permit is not None:
         from fedprofile.registry.consented import permitted_rows
 
@@ -54,7 +54,7 @@ def score_file(
         if not len(frame):
             raise DataError(source.name, "nobody in it may be scored", "Look at `fedprofile consent show`.")
     views = set(opened.view_columns) & set(frame.columns)
-    probabilities = opened.score_columns(_columns(frame, opened, source.name))
+    probabilities = opened.score_columns(columns_of(frame, opened, source.name))
     result = _result(frame, opened, probabilities)
     _write(result, output)
     summary = {"rows": len(result), "out": str(output), "tasks": [t.name for t in opened.tasks]}
@@ -73,7 +73,8 @@ def _check_paths(source: Path, output: Path, *, force: bool) -> None:
         raise UsageError(f"the folder of OUT {output.name!r} is missing", "Make it first.")
 
 
-def _read(source: Path, bundle: Bundle) -> pl.DataFrame:
+def read_customers(source: Path, bundle: Bundle) -> pl.DataFrame:
+    """The cells of ``source`` as text. Raises DataError for what is no table, or lacks a column of the bundle."""
     from fedprofile.data.reading import read_frame
     from fedprofile.registry.frames import require_columns
 
@@ -88,7 +89,8 @@ def _read(source: Path, bundle: Bundle) -> pl.DataFrame:
     return frame
 
 
-def _columns(frame: pl.DataFrame, bundle: Bundle, file: str) -> dict[str, npt.NDArray[Any]]:
+def columns_of(frame: pl.DataFrame, bundle: Bundle, file: str) -> dict[str, npt.NDArray[Any]]:
+    """The bundle's columns as arrays of numbers or text. Raises DataError, naming ``file``, for other text."""
     from fedprofile.data.columns import numbers, texts
 
     numeric = {*bundle.schema.numeric, *bundle.view_columns}

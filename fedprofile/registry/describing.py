@@ -17,6 +17,7 @@ from fedprofile.node.consent import ledger_of
 from fedprofile.node.home import NodeHome
 from fedprofile.node.snapshot import quality_figure, read_record
 from fedprofile.registry.provenance import git_commit
+from fedprofile.registry.reference import make_reference
 from fedprofile.types import Roster, RunPlan
 
 _SIMULATED_DATA = "the data were simulated: no snapshot was taken under a contract"
@@ -44,7 +45,7 @@ def describe_model(
 
     A fact that does not exist is None beside the reason why.
     """
-    eps = plan.label_eps
+    eps, data = plan.label_eps, fusion.data
     return {
         **origin.extra,
         "roles": list(fusion.data.roles),
@@ -68,6 +69,7 @@ def describe_model(
         "code": {"commit": git_commit(), "version": _version()},
         "metrics": {name: {m: _measured(task["models"][m]) for m in _SHOWN} for name, task in tasks.items()},
         "parent": {"manifest": origin.parent, "reason": None if origin.parent else "no champion was named"},
+        "reference": make_reference(fusion.fused, data.table, fusion.federated, data.train, data.valid).to_json(),
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fedprofile.config.checks import validate
-from fedprofile.config.compose import compose, config_hash, read, resolved, save
+from fedprofile.config.compose import compose, config_hash, read, recorded, resolved, save
 from fedprofile.config.folder import fresh, hold, home, refuse_used
 from fedprofile.config.planning import make_learning, make_plan, make_policy, views_needed
 from fedprofile.config.schema import Config
@@ -78,30 +78,39 @@ def train(
     resume: str | None = None,
     parent: str | None = None,
     register: bool | None = None,
+    follows: str | None = None,
 ) -> Result:
     """Train once. ``resume`` names the folder of an interrupted run, which goes on to the same model.
 
-    ``parent`` is the MLflow run of a sweep. Raises FedprofileError subclasses for a user's mistake.
+    ``parent`` is the MLflow run of a sweep; ``follows`` the manifest (hex) of the champion that the model is to
+    follow. Raises FedprofileError subclasses for a user's mistake.
     """
     observe = observer or (lambda _: None)
     if resume is not None:
         run_dir = Path(resume).absolute()
         if (run_dir / _FINISHED).exists():
             raise UsageError(f"the run in {run_dir} is finished", "Start a new one, or read its report.html.")
-        return _Training(read(run_dir), run_dir, observe, parent, register, resumed=True).go()
+        return _Training(read(run_dir), run_dir, observe, parent, register, None, resumed=True).go()
     chosen = config if isinstance(config, Config) else compose(list(config or ()))
     validate(chosen)
     run_dir = Path(chosen.run.dir).absolute() if chosen.run.dir else fresh()
     refuse_used(run_dir)
-    return _Training(chosen, run_dir, observe, parent, register, resumed=False).go()
+    return _Training(chosen, run_dir, observe, parent, register, follows, resumed=False).go()
 
 
 class _Training:
     def __init__(
-        self, config: Config, run_dir: Path, observe: Observer, parent: str | None, register: bool | None, resumed: bool
+        self,
+        config: Config,
+        run_dir: Path,
+        observe: Observer,
+        parent: str | None,
+        register: bool | None,
+        follows: str | None,
+        resumed: bool,
     ) -> None:
         self.config, self.run_dir, self.observe = config, run_dir, observe
-        self.parent, self.resumed = parent, resumed
+        self.parent, self.follows, self.resumed = parent, follows, resumed
         self.register = config.tracking.register if register is None else register
         self.clock = _Clock()
         self.job_dir = run_dir / _JOB
@@ -146,7 +155,8 @@ class _Training:
         save(self.config, self.run_dir)
         if not self.resumed:
             self.held.enter_context(hold(self.run_dir))
-        (self.run_dir / _DATA).write_text(json.dumps({"digest": self.federation.digest.hex()}))
+        began = {"digest": self.federation.digest.hex(), "follows": self.follows}
+        (self.run_dir / _DATA).write_text(json.dumps(began))
         secure = self.config.secure
         modes = (secrets, self.config.federation.consent, secure.profile, self.config.align.mode, secure.kem)
         self.homes = make_homes(self.run_dir / "nodes", self.federation, self.nodes, *modes)
@@ -163,7 +173,9 @@ class _Training:
 
     def _refuse_other_data(self) -> None:
         """The nodes hold the tables that the run began with; baselines of others would be compared with their model."""
-        if json.loads((self.run_dir / _DATA).read_text())["digest"] != self.federation.digest.hex():
+        began = json.loads((self.run_dir / _DATA).read_text())
+        self.follows = began.get("follows")
+        if began["digest"] != self.federation.digest.hex():
             raise UsageError(
                 f"the data of the run in {self.run_dir} has changed since it began",
                 "Bring the tables back as they were, or start a new run.",
@@ -231,7 +243,8 @@ class _Training:
             shutil.rmtree(bundle, ignore_errors=True)  # an interrupted run may have left one
             facts: dict[str, Any] = {"id": self.federation.id_column, "data": self.federation.digest.hex()}
             facts |= {"groups": list(self.federation.groups), "config_sha256": config_hash(config)}
-            origin = Origin(outcome["encoder_digests"], extra=facts)
+            facts |= {"config": recorded(config)}
+            origin = Origin(outcome["encoder_digests"], self.follows, facts)
             meta = describe_model(owner, self.plan, self.roster, fusion, tasks, origin)
             signer = Identity.from_seed(owner.derive("identity"))
             write_bundle(bundle, fusion.fused, meta, owner.read_arrays(SHARED_MODEL) or {}, signer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
 
@@ -24,6 +25,7 @@ TO_CHAMPION = (
     "registry approve 1 --as zhao --key zhao.key",
     "registry promote 1 --as chen --key chen.key",
 )
+AGAIN = "registry retrain data.root=data run.dir=next --promotion bars.yaml"
 
 
 @pytest.fixture
@@ -66,7 +68,9 @@ def easy_bars(file: Path) -> None:
     file.write_text(yaml.safe_dump(bars | {"draws": 20}))
 
 
-def test_from_train_to_champion_in_five_commands(typed, tmp_path, monkeypatch):
+@pytest.fixture
+def judged(typed, tmp_path, monkeypatch):
+    """A version of one step that has passed its gates and been approved by two people; its registry."""
     monkeypatch.setattr(tabular_net, "STEPS", 3)
     for rate in ("ALONE_LR", "FOLD_LR"):
         monkeypatch.setattr(bank, rate, 0.9)
@@ -77,8 +81,11 @@ def test_from_train_to_champion_in_five_commands(typed, tmp_path, monkeypatch):
     staffed(typed, done(typed, "bundle key mine/nodes/bank").strip())
     for line in TO_CHAMPION[:-1]:
         done(typed, line)
-    registry = load(tmp_path / "outputs" / "registry")
-    before = registry.state()
+    return load(tmp_path / "outputs" / "registry")
+
+
+def test_from_train_to_champion_in_five_commands(judged, typed, tmp_path):
+    registry, before = judged, judged.state()
 
     # an auditor, and each person outside their own role, changes nothing
     me = "--as sun --key sun.key"
@@ -109,6 +116,32 @@ def test_from_train_to_champion_in_five_commands(typed, tmp_path, monkeypatch):
     assert "wang" in page
     assert "<script" not in page
     assert "## Approvals" in done(typed, "registry card 1")
+
+    # the world moves, and MLflow shows it; who may not judge cannot retrain
+    code, out, err = typed("registry watch --table data/bank.csv.gz")
+    assert (code, "MLflow: version 1 is tagged steady" in out) == (0, True), err
+    bank_table = pl.read_csv(tmp_path / "data" / "bank.csv.gz")
+    bank_table.with_columns(pl.col("balance_cny") * 50).write_csv(tmp_path / "rich.csv")
+    assert typed("registry watch --table rich.csv")[0] == 3
+    tags = client.get_model_version("fedprofile", "1").tags
+    assert tags["fedprofile.watch"].startswith("retrain ")
+    assert typed(f"{AGAIN} --as sun --key sun.key")[0] == 2
+    assert not (tmp_path / "next").exists()
+
+
+@pytest.mark.nightly
+def test_one_command_makes_a_judged_challenger_that_names_its_parent(judged, typed, tmp_path):
+    done(typed, TO_CHAMPION[-1])
+    registry, state = judged, judged.state()
+    assert "passed" in done(typed, f"{AGAIN} -q --as wang --key wang.key")
+    after = registry.state()
+    assert (after.champion, after.release(after.challenger).version) == (state.champion, "2")
+    assert registry.shelf.meta(after.challenger)["parent"]["manifest"] == state.champion
+    same = ("config", "config_sha256", "data", "plan")
+    old, new = (registry.shelf.meta(m) for m in (after.champion, after.challenger))
+    assert [old[name] for name in same] == [new[name] for name in same]
+    client = open_client(default_uri(tmp_path / "outputs"))
+    assert str(client.get_model_version_by_alias("fedprofile", "challenger").version) == "2"
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from fedprofile.errors import ConfigError, UsageError
 
 CONFIGS = Path(fedprofile.configs.__file__).parent
 # what a gate asks is no part of a training's configuration
-FILES = [file for file in CONFIGS.glob("*/*.yaml") if file.parent.name != "promotion"]
+FILES = [file for file in CONFIGS.glob("*/*.yaml") if file.parent.name not in ("promotion", "watch")]
 OPTIONS = sorted(str(file.relative_to(CONFIGS).with_suffix("")) for file in FILES)
 EXPERIMENTS = {
     "quick": {"learning.rounds": 1, "learning.steps": 5, "baselines.enabled": False, "tracking.enabled": False},
@@ -33,6 +33,17 @@ def as_set(config: Config) -> dict[str, object]:
 
 def test_the_defaults_of_yaml_and_schema_are_the_same():
     assert as_set(compose.compose()) == as_set(Config())
+
+
+@pytest.mark.parametrize("overrides", [[], ["experiment=quick"], ["experiment=members4", "privacy.label_eps=null"]])
+def test_what_a_bundle_records_says_the_same_again_and_names_no_place(overrides, tmp_path):
+    places = [f"data.root={tmp_path}", f"federation.secrets={tmp_path}"]
+    config = compose.compose([*overrides, "data=folder", *places])
+    record = compose.recorded(config)
+    assert str(tmp_path) not in str(record)
+    again = compose.compose([*compose.replayed(record), *places])
+    assert compose.config_hash(again) == compose.config_hash(config)
+    assert compose.recorded(again) == record
 
 
 def test_every_group_has_options():

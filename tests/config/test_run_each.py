@@ -29,7 +29,7 @@ RUNS = {
     "members4": ("experiment=members4", "align=simulated", "baselines=none", "tracking=none"),
     "overlap40": (*FOLDER, "experiment=overlap40", "align=union", "baselines=none", "tracking=none"),
 }
-ELSEWHERE = {"federation/ray", "experiment/quick", "data/nhanes", "promotion/default", "train"}
+ELSEWHERE = {"federation/ray", "experiment/quick", "data/nhanes", "promotion/default", "watch/default", "train"}
 
 
 @pytest.fixture

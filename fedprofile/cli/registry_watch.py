@@ -1,0 +1,77 @@
+"""`fedprofile registry watch`: has the champion's world moved? Exit code 0 no, 3 a retraining is recommended."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedprofile.cli.registry_version import NOUN, add_place, opened
+from fedprofile.cli.verbs import add_verb, print_result
+
+if TYPE_CHECKING:
+    from fedprofile.governance.watch import Outlook
+    from fedprofile.registry.home import Registry
+
+RETRAIN = 3
+"""Exit code where a retraining is recommended."""
+
+
+def add_verbs(verbs: Any) -> None:
+    watch = add_verb(
+        verbs, "watch", _watch, "compare live customers with those whom the champion saw; exit code 3: retrain",
+        f"{NOUN} watch --table november.csv", home=False,
+    )  # fmt: skip
+    add_place(watch)
+    watch.add_argument(
+        "--table", type=Path, required=True, metavar="FILE", help="live customers, as `score` takes them"
+    )
+    watch.add_argument("--home", type=Path, metavar="HOME", help="the label owner's, for a bundle without a reference")
+    watch.add_argument("--bars", default="default", metavar="NAME", help="a name, or your own YAML file")
+    watch.add_argument("--out", type=Path, metavar="DIR", help="also leave watch.json and watch.html here")
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from fedprofile.registry.watching import read_watch_settings, watch, write_outlook
+
+    registry, settings = opened(args), read_watch_settings(args.bars)
+    today = datetime.fromtimestamp(registry.clock(), UTC).date()
+    outlook = watch(registry, args.table, args.home, settings, today)
+    if args.out:
+        write_outlook(outlook, args.out)
+    said = "retrain" if outlook.retrain else "steady"
+    told = _tell(registry, outlook, f"{said} {today.isoformat()} {outlook.evidence[:16]}")
+    facts = {**outlook.to_json(), "evidence": outlook.evidence, "mlflow": told}
+    print_result(
+        args, facts, "\n".join([*_lines(outlook), f"evidence: {registry.path}/watch/{outlook.evidence}", told])
+    )
+    return RETRAIN if outlook.retrain else 0
+
+
+def _lines(outlook: Outlook) -> list[str]:
+    w = outlook.watched
+    lines = [f"champion {w.manifest[:12]}, {w.rows} live customers, scores {w.scores}, reference from {w.reference}"]
+    lines += [
+        f"  {'MOVED' if f.moved else 'ok':<8}{f'{f.shift.kind}/{f.shift.subject}':<36}{f.reason}"
+        for f in outlook.findings
+    ]
+    verdict = f"retraining is recommended: {len(outlook.moved)} moved" if outlook.retrain else "nothing has moved"
+    return [*lines, *(f"note: {note}" for note in w.notes), verdict]
+
+
+def _tell(registry: Registry, outlook: Outlook, said: str) -> str:
+    """Tag the version in MLflow; the evidence stands whatever becomes of this."""
+    from fedprofile.errors import FedprofileError
+
+    version = registry.state().release(outlook.watched.manifest).version
+    if registry.tracking is None or not version:
+        return "MLflow was not told: it has no such version."
+    from fedprofile.mlflow_io.aliases import mark_watched
+
+    try:
+        mark_watched(registry.tracking, registry.model, version, said)
+    except FedprofileError as error:
+        return f"warning: MLflow was not told: {error}"
+    return f"MLflow: version {version} is tagged {said}."

@@ -1,0 +1,127 @@
+"""``fedprofile registry watch``: the champion's live customers beside those whom it saw; evidence, and advice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from fedprofile.errors import ConfigError, DataError, UsageError
+from fedprofile.governance.watch import Outlook, Watched, WatchSettings, judge
+from fedprofile.node.files import replace_private
+from fedprofile.types import canonical
+
+if TYPE_CHECKING:
+    from fedprofile.registry.bundle import Bundle
+    from fedprofile.registry.home import Registry
+    from fedprofile.registry.reference import Reference
+
+REPORT, PAGE, ADVICE = "watch.json", "watch.html", "recommendation.json"
+_BUNDLE, _HOME = "the bundle", "the label owner's home"
+_COARSE = "The bundle's histograms hold at least 20 customers a cell: what fewer have in common is not seen to move."
+_OUTCOMES = "No labels of the live customers were looked at: their outcomes may have moved where nothing here has."
+_ALONE = "The live table holds no partner's scores, so the bank-alone scores were compared."
+
+
+def read_watch_settings(source: str | Path = "default") -> WatchSettings:
+    """Settings by the name of a file in configs/watch, or by the path of one's own. Raises ConfigError."""
+    own = Path(source)
+    try:
+        named = files("fedprofile.configs") / "watch" / f"{own.name}.yaml"
+        raw = yaml.safe_load((own if own.suffix in (".yaml", ".yml") else named).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError("watch", f"no settings {own.name!r}", "Name default, or a YAML file.") from None
+    except yaml.YAMLError:
+        raw = None
+    if not isinstance(raw, dict):
+        raise ConfigError("watch", f"{own.name!r} is no YAML mapping", "Start from configs/watch/default.yaml.")
+    return WatchSettings.from_json(raw)
+
+
+def watch(registry: Registry, table: Path, home: Path | None, settings: WatchSettings, today: date) -> Outlook:
+    """Compare ``table`` and the champion's scores of it with what the champion saw; keep the evidence in the registry.
+
+    ``home``: the label owner's of the champion's run, for a bundle without a reference. Where anything moved,
+    ``recommendation.json`` is written; a person decides, so nobody signs it.
+    Raises UsageError without a champion or a reference, DataError for a table that cannot be judged.
+    """
+    state = registry.state()
+    if state.champion is None:
+        raise UsageError("this registry has no champion", "Promote a version first: there is nothing to watch.")
+    if not table.is_file():
+        raise UsageError(f"{table.name!r} is missing", "Give a CSV, CSV.gz or Parquet file of live customers.")
+    outlook = _compared(registry, state.champion, table, home, settings)
+    folder = registry.path / "watch" / outlook.evidence
+    folder.mkdir(parents=True, exist_ok=True)
+    write_outlook(outlook, folder)
+    if outlook.retrain:
+        advice = {"format": 1, "champion": state.champion, "evidence": outlook.evidence, "day": today.isoformat()}
+        advice |= {"reasons": [f"{f.shift.kind}/{f.shift.subject}: {f.reason}" for f in outlook.moved]}
+        replace_private(registry.path / ADVICE, canonical(advice) + b"\n")
+    return outlook
+
+
+def write_outlook(outlook: Outlook, folder: Path) -> None:
+    """watch.json (canonical bytes) and watch.html."""
+    from fedprofile.report.watch_page import watch_page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_private(folder / REPORT, canonical(outlook.to_json()))
+    replace_private(folder / PAGE, watch_page(outlook.to_json(), outlook.evidence).encode())
+
+
+def standing_advice(registry: Registry, champion: str | None) -> Mapping[str, Any] | None:
+    """The open recommendation: it ends with the champion that it is about. Raises DataError for a damaged file."""
+    try:
+        advice = json.loads((registry.path / ADVICE).read_bytes())
+        return advice if advice["champion"] == champion else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(ADVICE, "not a recommendation", "Remove it, and run `fedprofile registry watch`.") from None
+
+
+def _compared(registry: Registry, champion: str, table: Path, home: Path | None, settings: WatchSettings) -> Outlook:
+    import torch
+
+    from fedprofile.registry.batch import columns_of, read_customers
+    from fedprofile.registry.bundle import open_bundle
+    from fedprofile.registry.frames import table_from_columns
+    from fedprofile.registry.reference import ALONE, FUSED, shifts
+
+    # The last digits of a score must not depend on how many cores there are.
+    torch.set_num_threads(1)
+    trainer = registry.state().release(champion).trainer
+    registry.shelf.read(champion, trainer)
+    bundle = open_bundle(registry.shelf.folder(champion), frozenset({bytes.fromhex(trainer)}))
+    frame = read_customers(table, bundle)
+    reference, source = _reference(bundle, home)
+    columns = columns_of(frame, bundle, table.name)
+    which = FUSED if set(bundle.view_columns) & set(frame.columns) else ALONE
+    notes = (*([_COARSE] if source == _BUNDLE else []), _OUTCOMES, *([_ALONE] if which == ALONE else []))
+    watched = Watched(champion, len(frame), which, source, notes)
+    judge(watched, (), settings)  # too few customers, before they are scored
+    live = table_from_columns(columns, bundle.schema)
+    return judge(watched, shifts(reference, live, bundle.score_columns(columns), which, bundle.tasks), settings)
+
+
+def _reference(bundle: Bundle, home: Path | None) -> tuple[Reference, str]:
+    from fedprofile.registry.reference import Reference, make_reference
+
+    if home is None:
+        held = bundle.meta.get("reference")
+        if held is None:
+            mend = "Name the label owner's home of its run: --home HOME."
+            raise UsageError("the champion's bundle holds no reference: an earlier version wrote it", mend)
+        return Reference.from_json(held), _BUNDLE
+    from fedprofile.node.home import NodeHome
+    from fedprofile.registry.holdout import read_held, score
+
+    own = read_held(NodeHome(home), bundle)
+    data = own.data
+    return make_reference(bundle.model, data.table, score(bundle, own), data.train, data.valid), _HOME

@@ -68,7 +68,7 @@ class Desk:
         file = self.root / f"{name}.log"
         return file.read_text() if file.exists() else ""
 
-    def until(self, what, seconds: float = 120) -> None:
+    def until(self, what, seconds: float = 300) -> None:
         give_up = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < give_up, {n: self.log(n)[-1500:] for n in self.running}
@@ -227,6 +227,7 @@ def test_from_empty_folders_to_a_fused_model(desk):
     assert "only a simulation" in done["tasks"]["tier"]["reasons"]["pooled_gbdt"]
     assert desk("score", "model/bundle", "bank.csv", "scores.csv")["rows"] == 600
     assert (desk.root / "scores.csv").read_text().startswith("id,")
+    assert desk("bundle", "reproduce", "model/bundle", "--home", "bank", "--out", "again")["identical"]
     assert "no training has ended" in desk("node", "conclude", "tax", "--out", "m2", code=2)["error"]
 
     for party in PARTIES:

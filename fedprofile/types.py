@@ -322,6 +322,7 @@ class RunPlan:
     of randomised response per customer and task, None only by explicit choice. ``align`` says how the spine comes
     about; its size and hash are facts of the run, signed by the label owner once it is there. ``recompute``: the
     coordinator hands on every signed upload of a finished round, and nodes refuse weights that do not follow from them.
+    ``start``: hash of the trained weights that trunk and heads begin from (``layout.start_hash``); empty: the seed's.
     """
 
     run_id: bytes
@@ -337,6 +338,7 @@ class RunPlan:
     align: Align = "psi"
     min_release: int = 256
     recompute: bool = False
+    start: bytes = b""
 
     @property
     def basis(self) -> bytes:
@@ -348,7 +350,9 @@ class RunPlan:
         return digest("plan-run/1", self.run_id, self.basis)
 
     def _body(self) -> dict[str, Any]:
-        return {
+        # A plan without a start is written as before there were any.
+        started = {"start": self.start.hex()} if self.start else {}
+        return started | {
             "purpose": self.purpose,
             "tasks": [[t.name, t.kind, t.classes] for t in self.tasks],
             "roster": self.roster_hash.hex(),
@@ -383,6 +387,7 @@ class RunPlan:
             align=d["align"],
             min_release=d["min_release"],
             recompute=d["recompute"],
+            start=bytes.fromhex(d.get("start", "")),
         )
 
 

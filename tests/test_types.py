@@ -32,7 +32,7 @@ PLAN = RunPlan(
 OTHER = {
     "purpose": "q", "tasks": TASKS[:1], "roster_hash": b"\1" * 32, "policy_hash": b"\1" * 32, "seed": 1,
     "learning": LearningPlan(steps=21), "label_eps": None, "min_views": 3, "schemas": {"tax": Schema(("b",), ("a",))},
-    "align": "plain", "min_release": 255, "recompute": True,
+    "align": "plain", "min_release": 255, "recompute": True, "start": b"\1" * 32,
 }  # fmt: skip
 
 

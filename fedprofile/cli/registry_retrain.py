@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ def add_verbs(verbs: Any) -> None:
     retrain.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="what is to differ")
     add_actor(retrain)
     add_place(retrain)
+    retrain.add_argument("--cold", action="store_true", help="begin from new weights, not from the champion's")
     retrain.add_argument("--promotion", default="default", metavar="NAME", help="bars: a name, or your own YAML file")
     retrain.add_argument("--out", type=Path, metavar="DIR", help="also leave the gate report here")
     retrain.add_argument("-q", "--quiet", action="store_true", help="no progress")
@@ -35,6 +37,7 @@ def _retrain(args: argparse.Namespace) -> int:
     from fedprofile.cli.train import train_job
     from fedprofile.config.folder import refuse_used
     from fedprofile.errors import UsageError
+    from fedprofile.registry.bundle import open_bundle
     from fedprofile.registry.gating import read_gate_settings
     from fedprofile.registry.version import have
 
@@ -45,22 +48,24 @@ def _retrain(args: argparse.Namespace) -> int:
     if champion is None:
         raise UsageError("this registry has no champion", "Train and promote a version first.")
     have(registry, state, champion, fetcher(registry))
-    registry.shelf.read(champion, state.release(champion).trainer)
-    meta = registry.shelf.meta(champion)
-    job = _job(registry, meta, args.overrides)
+    trainer = state.release(champion).trainer
+    registry.shelf.read(champion, trainer)
+    bundle = open_bundle(registry.shelf.folder(champion), frozenset({bytes.fromhex(trainer)}))
+    job = _job(registry, bundle.meta, args.overrides)
+    start = None if args.cold else dict(bundle.shared) or None
     refuse_used(job.folder)
-    owner = _check_data(job, meta)
+    owner = _check_data(job, bundle.meta)
+    begun = "from its trunk and heads, encoders new" if start else "from new weights"
     if not args.json:
-        print(
-            f"Training as champion {champion[:12]} was trained, from new weights, into {job.folder}.", file=sys.stderr
-        )
-    result = train_job(args, job, follows=champion)
+        said = f"Training as champion {champion[:12]} was trained, {begun}, into {job.folder}."
+        print(said, file=sys.stderr, flush=True)
+    result = train_job(args, job, follows=champion, start=start)
     manifest = registry.shelf.put(result.bundle)
     home = result.run_dir / "nodes" / owner
     return run_gates(args, registry, who, settings, manifest, result.version or "", home)
 
 
-def _job(registry: Registry, meta: dict[str, Any], overrides: list[str]) -> Job:
+def _job(registry: Registry, meta: Mapping[str, Any], overrides: list[str]) -> Job:
     from fedprofile.config.compose import replayed, single
     from fedprofile.config.folder import home
     from fedprofile.errors import UsageError
@@ -78,7 +83,7 @@ def _job(registry: Registry, meta: dict[str, Any], overrides: list[str]) -> Job:
     return single([*store, *replayed(record), *overrides])
 
 
-def _check_data(job: Job, meta: dict[str, Any]) -> str:
+def _check_data(job: Job, meta: Mapping[str, Any]) -> str:
     """The label owner of the data. Raises UsageError where its key would be another than the champion's trainer's."""
     from fedprofile.data.sources import open_source
     from fedprofile.errors import UsageError

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedprofile.cli.registry_version import NOUN, add_place, opened
+from fedprofile.cli.registry_version import NOUN, add_place, fetcher, opened
 from fedprofile.cli.verbs import add_verb, print_result
 
 if TYPE_CHECKING:
@@ -34,9 +34,13 @@ def add_verbs(verbs: Any) -> None:
 def _watch(args: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
+    from fedprofile.registry.version import have
     from fedprofile.registry.watching import read_watch_settings, watch, write_outlook
 
     registry, settings = opened(args), read_watch_settings(args.bars)
+    state = registry.state()
+    if state.champion:
+        have(registry, state, state.champion, fetcher(registry))
     today = datetime.fromtimestamp(registry.clock(), UTC).date()
     outlook = watch(registry, args.table, args.home, settings, today)
     if args.out:

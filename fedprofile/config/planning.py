@@ -14,9 +14,9 @@ from fedprofile.aggregation import round_clip, shared_roles
 from fedprofile.config.schema import Config
 from fedprofile.errors import ConfigError
 from fedprofile.models.grid import widest
-from fedprofile.models.layout import RECOMPUTED_PARAMETERS, parameters
+from fedprofile.models.layout import RECOMPUTED_PARAMETERS, parameters, shared_shapes, start_hash
 from fedprofile.secagg.policy import hidden
-from fedprofile.types import Align, LearningPlan, Party, Policy, Roster, RunPlan, Schema, Task
+from fedprofile.types import Align, LearningPlan, Party, Policy, Roster, RunPlan, Schema, Task, Weights
 
 MANY_ROWS = 12_000
 RECOMPUTING_NODES = 16
@@ -119,10 +119,25 @@ def make_learning(config: Config, facts: FederationFacts, policy: Policy) -> tup
     return learning, shared
 
 
-def make_plan(config: Config, facts: FederationFacts, roster: Roster, policy: Policy, run_id: bytes | None) -> RunPlan:
-    """``run_id`` None derives it from the plan, so that equal simulated runs are equal byte for byte."""
+def make_plan(
+    config: Config,
+    facts: FederationFacts,
+    roster: Roster,
+    policy: Policy,
+    run_id: bytes | None,
+    start: Weights | None = None,
+) -> RunPlan:
+    """``run_id`` None derives it from the plan, so that equal simulated runs are equal byte for byte.
+
+    ``start``: trained trunk and heads to begin from. Raises ConfigError where they do not fit the model.
+    """
     schemas = {node.role: node.schema for node in facts.nodes}
     learning, shared = make_learning(config, facts, policy)
+    if start is not None:
+        shapes = shared_shapes(facts.tasks, learning) if learning.share == "all" else {}
+        if {name: w.shape for name, w in start.items()} != shapes:
+            what = "the trained weights to begin from do not fit the model"
+            raise ConfigError("model", what, "Keep tasks, model.* and learning.share=all as they were, or start cold.")
     plan = RunPlan(
         run_id=run_id or bytes(32),
         purpose=PURPOSE,
@@ -137,6 +152,7 @@ def make_plan(config: Config, facts: FederationFacts, roster: Roster, policy: Po
         align=cast(Align, config.align.mode),
         min_release=config.privacy.min_release,
         recompute=policy.recompute,
+        start=start_hash(start) if start else b"",
     )
     if run_id is None:
         derived = hashlib.sha256(b"fedprofile/simulated-run/1" + plan.basis).digest()

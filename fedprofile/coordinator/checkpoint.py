@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
+from fedprofile.errors import UsageError
 from fedprofile.types import Weights, canonical
 
+START = "start.safetensors"
 _ARRAYS = frozenset({"shared", "encoders", "counts", "uploads", "suspended", "passed"})
 
 
@@ -72,6 +74,13 @@ class CheckpointStore:
         temporary = self.path.with_suffix(".new")
         temporary.write_bytes(save(arrays, metadata={"state": canonical(plain).decode()}))
         os.replace(temporary, self.path)
+
+    def start(self) -> Weights:
+        """The trained weights that the run begins from, where its plan names some. Raises UsageError for none."""
+        path = self.path.with_name(START)
+        if not path.is_file():
+            raise UsageError(f"{START} is missing", "The plan begins from trained weights: put them beside the job.")
+        return load(path.read_bytes())
 
     def load(self) -> Checkpoint:
         """The last saved state, or a fresh one."""

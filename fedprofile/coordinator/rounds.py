@@ -231,7 +231,7 @@ class _Run(Holdings):
     def train(self) -> Generator[dict[str, bytes], dict[str, bytes], None]:
         plan = self.plan.learning
         if not self.state.shared:
-            self.state.shared = first_shared(self.plan)
+            self.state.shared = self.store.start() if self.plan.start else first_shared(self.plan)
             for role in self.roles:
                 self.state.encoders[role] = first_encoder(self.plan, role, self.features[role].width)
         for t in range(self._settled() + 1, plan.rounds + 1):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import save
 
 from fedprofile.aggregation import role_takes_trunk
 from fedprofile.models.registry import load_object, resolve
@@ -106,6 +107,11 @@ def initial_weights(shapes: Mapping[str, tuple[int, ...]], seed: int, scope: str
     (TabM, Gorishniy 2025). Raises ValueError for a name outside ``EncoderSpec``'s rules.
     """
     return {name: _draw(name, shapes, seed, scope) for name in shapes}
+
+
+def start_hash(shared: Weights) -> bytes:
+    """What a plan names trained weights of trunk and heads by."""
+    return digest("start/1", save({name: shared[name] for name in sorted(shared)}))
 
 
 def first_shared(plan: RunPlan) -> Weights:

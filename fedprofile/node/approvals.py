@@ -148,6 +148,7 @@ def describe(asked: AskedPlan, policy: Policy, columns: Sequence[str], begun: Be
         "profile": asked.profile,
         "align": plan.align,
         "recompute": plan.recompute,
+        "begins_from": plan.start.hex() or "the seed",
         "min_release": plan.min_release,
         "min_views": plan.min_views,
     }

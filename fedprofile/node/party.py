@@ -32,6 +32,7 @@ from fedprofile.node.recompute import check_counts
 from fedprofile.node.rounds import answer_round, tensors
 from fedprofile.node.run import NodeRun
 from fedprofile.node.session import SessionKeeper
+from fedprofile.node.starts import trusted_starts
 from fedprofile.node.uniting import Uniting
 from fedprofile.privacy.sealing import unseal
 from fedprofile.secagg.identity import Identity, verify
@@ -190,6 +191,8 @@ class Node:
 
     def _check_plan(self, plan: RunPlan, profile: object) -> None:
         check_plan(plan, self.roster, self.policy, read_common(self.home), self.home.config.align)
+        if plan.start and plan.start.hex() not in trusted_starts(self.home):
+            raise PolicyRefusal("unknown_start", "the run is to begin from weights that this node does not know")
         if profile != self.home.config.profile:
             raise PolicyRefusal("profile_mismatch", "this node's own configuration names another profile")
         if plan.recompute and self.home.config.profile == "none":

@@ -1,8 +1,9 @@
 """Shared weights and counts that a node works out itself, so that the coordinator can only carry them (secure-sum 9.6).
 
-Round 1 starts from the plan's seed; every later model is the one before plus the mean of the signed uploads that
-the coordinator hands on. What does not come out byte for byte is refused before a row is read: against crafted
-weights that would turn a sum into rows of one node (Fowl et al. 2022; Pasquini et al. 2022).
+Round 1 starts from the plan's seed, or from trained weights that the plan names by their hash; every later model is
+the one before plus the mean of the signed uploads that the coordinator hands on. What does not come out byte for byte
+is refused before a row is read: against crafted weights that would turn a sum into rows of one node (Fowl et al. 2022;
+Pasquini et al. 2022).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from fedprofile.aggregation import check_weight, next_shared
 from fedprofile.errors import RemoteProtocolError
 from fedprofile.models.grid import features_from_counts
-from fedprofile.models.layout import RECOMPUTED_PARAMETERS, first_encoder, first_shared, parameters
+from fedprofile.models.layout import RECOMPUTED_PARAMETERS, first_encoder, first_shared, parameters, start_hash
 from fedprofile.node.run import NodeRun
 from fedprofile.node.sums import planned
 from fedprofile.secagg.client import ClientSession
@@ -91,6 +92,12 @@ def check_models(run: NodeRun, t: int, models: Models, uploads: Sequence[bytes])
             raise _refused(f"the weights of {kind!r} for round {t}")
 
 
+def check_start(run: NodeRun, shared: Weights) -> None:
+    """Refuse a first model other than the trained one that the plan names; raises as ``check_models`` does."""
+    if run.plan.start and start_hash(shared) != run.plan.start:
+        raise _refused("the weights that the run begins from")
+
+
 def check_counts(run: NodeRun, counts: Mapping[str, npt.NDArray[Any]], uploads: Sequence[bytes]) -> None:
     """Refuse counts for shared bins that are not the sum of the members' uploads; raises as ``check_models`` does.
 
@@ -113,10 +120,11 @@ def check_final(run: NodeRun, shared: Mapping[str, npt.NDArray[Any]]) -> None:
 
 def _first(run: NodeRun, models: Models) -> Models:
     first: Models = {}
-    for kind in models:
-        first[kind] = (
-            first_encoder(run.plan, run.role, run.features.width) if kind == "role" else first_shared(run.plan)
-        )
+    for kind, weights in models.items():
+        if kind == "role":
+            first[kind] = first_encoder(run.plan, run.role, run.features.width)
+        else:
+            first[kind] = weights if run.plan.start else first_shared(run.plan)  # ``check_start`` has seen them
     return first
 
 

@@ -91,6 +91,8 @@ def _train(
         encoder = _role_weights(run, role.model)
         requests["role"] = role
     models = _models(shared, encoder)
+    if t == 1:
+        recompute.check_start(run, shared)
     if run.plan.recompute:
         recompute.check_models(run, t, models, relayed)
     take_heads(run, audit, update, relayed)

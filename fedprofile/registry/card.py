@@ -104,6 +104,7 @@ def _data(meta: Mapping[str, Any]) -> Section:
         ("configuration (SHA-256)", _known(meta, "config_sha256")),
         ("code", _known(meta, "code")),
         ("champion that it was to follow", _known(meta, "parent")),
+        ("shared weights that it began from", _known(meta, "start")),
     )
     return Section("Data and consent", "EU AI Act Art. 10, Annex IV 2(d); PIPL Arts. 13, 23, 29", rows)
 

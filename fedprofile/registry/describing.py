@@ -69,6 +69,10 @@ def describe_model(
         "code": {"commit": git_commit(), "version": _version()},
         "metrics": {name: {m: _measured(task["models"][m]) for m in _SHOWN} for name, task in tasks.items()},
         "parent": {"manifest": origin.parent, "reason": None if origin.parent else "no champion was named"},
+        "start": {
+            "hash": plan.start.hex() or None,
+            "reason": None if plan.start else "new weights, from the plan's seed",
+        },
         "reference": make_reference(fusion.fused, data.table, fusion.federated, data.train, data.valid).to_json(),
     }
 

@@ -17,6 +17,7 @@ from fedprofile.node.files import replace_private
 from fedprofile.types import canonical
 
 if TYPE_CHECKING:
+    from fedprofile.governance.promotion import Release
     from fedprofile.registry.bundle import Bundle
     from fedprofile.registry.home import Registry
     from fedprofile.registry.reference import Reference
@@ -55,7 +56,7 @@ def watch(registry: Registry, table: Path, home: Path | None, settings: WatchSet
         raise UsageError("this registry has no champion", "Promote a version first: there is nothing to watch.")
     if not table.is_file():
         raise UsageError(f"{table.name!r} is missing", "Give a CSV, CSV.gz or Parquet file of live customers.")
-    outlook = _compared(registry, state.champion, table, home, settings)
+    outlook = _compared(registry, state.release(state.champion), table, home, settings)
     folder = registry.path / "watch" / outlook.evidence
     folder.mkdir(parents=True, exist_ok=True)
     write_outlook(outlook, folder)
@@ -86,7 +87,9 @@ def standing_advice(registry: Registry, champion: str | None) -> Mapping[str, An
         raise DataError(ADVICE, "not a recommendation", "Remove it, and run `fedprofile registry watch`.") from None
 
 
-def _compared(registry: Registry, champion: str, table: Path, home: Path | None, settings: WatchSettings) -> Outlook:
+def _compared(
+    registry: Registry, champion: Release, table: Path, home: Path | None, settings: WatchSettings
+) -> Outlook:
     import torch
 
     from fedprofile.registry.batch import columns_of, read_customers
@@ -96,15 +99,15 @@ def _compared(registry: Registry, champion: str, table: Path, home: Path | None,
 
     # The last digits of a score must not depend on how many cores there are.
     torch.set_num_threads(1)
-    trainer = registry.state().release(champion).trainer
-    registry.shelf.read(champion, trainer)
-    bundle = open_bundle(registry.shelf.folder(champion), frozenset({bytes.fromhex(trainer)}))
+    manifest = champion.manifest
+    registry.shelf.read(manifest, champion.trainer)
+    bundle = open_bundle(registry.shelf.folder(manifest), frozenset({bytes.fromhex(champion.trainer)}))
     frame = read_customers(table, bundle)
     reference, source = _reference(bundle, home)
     columns = columns_of(frame, bundle, table.name)
     which = FUSED if set(bundle.view_columns) & set(frame.columns) else ALONE
     notes = (*([_COARSE] if source == _BUNDLE else []), _OUTCOMES, *([_ALONE] if which == ALONE else []))
-    watched = Watched(champion, len(frame), which, source, notes)
+    watched = Watched(manifest, len(frame), which, source, notes)
     judge(watched, (), settings)  # too few customers, before they are scored
     live = table_from_columns(columns, bundle.schema)
     return judge(watched, shifts(reference, live, bundle.score_columns(columns), which, bundle.tasks), settings)

@@ -101,6 +101,7 @@ BEYOND: dict[str, str] = {
     "plan_refused": "Ask the node's people what they would approve.",
     "release_too_small": _PLAN,
     "too_few_views": _PLAN,
+    "unknown_start": "Plan without a start: this node does not know the weights that the run is to begin from.",
     "not_verifiable": "Plan with secure.verify=recompute, or change this node's policy if its owner agrees.",
     "unmasked_uploads": "Use secure=strict, or secure.verify=none.",
     "not_recomputable": "Use secure=strict, or secure.verify=none.",

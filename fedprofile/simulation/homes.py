@@ -7,16 +7,21 @@ import hmac
 import json
 from pathlib import Path
 
+from safetensors.numpy import save
+
+from fedprofile.coordinator.checkpoint import START
 from fedprofile.coordinator.job import Job
 from fedprofile.data.federation import Federation
 from fedprofile.label_owner.home import Membership, write_owner, write_simulated_membership
+from fedprofile.models.layout import start_hash
 from fedprofile.node.home import NodeConfig, NodeHome, own_secret
 from fedprofile.node.policy import write_policy
 from fedprofile.node.source import write_table
 from fedprofile.node.spine import write_simulated_spine
+from fedprofile.node.starts import trust_start
 from fedprofile.secagg.identity import Identity, sign_roster
 from fedprofile.simulation.nodes import Alignment, SimulatedNode
-from fedprofile.types import Party, Policy, Roster
+from fedprofile.types import Party, Policy, Roster, Weights
 
 SIMULATED = "simulated"
 
@@ -99,6 +104,14 @@ def pin(homes: dict[str, NodeHome], roster: Roster, policy: Policy) -> None:
     for home in homes.values():
         (home.path / "roster.json").write_text(json.dumps(roster.to_json()))
         write_policy(home, policy)
+
+
+def give_start(folder: Path, homes: dict[str, NodeHome], start: Weights) -> None:
+    """The coordinator's trained weights to begin from; every node trusts them, as one that helped to train them may."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / START).write_bytes(save(start))
+    for home in homes.values():
+        trust_start(home, start_hash(start))
 
 
 def write_job(folder: Path, job: Job) -> None:

@@ -28,6 +28,7 @@ from fedprofile.secagg.setup_messages import KEMS, PROFILES
 from fedprofile.simulation.homes import (
     give_alignment,
     give_labels,
+    give_start,
     is_simulated,
     make_homes,
     make_roster,
@@ -38,7 +39,7 @@ from fedprofile.simulation.homes import (
 from fedprofile.simulation.nodes import align, deal
 from fedprofile.simulation.plan import check_federation, facts_of
 from fedprofile.simulation.tracked import Tracked, open_sweep, tracked
-from fedprofile.types import Progress
+from fedprofile.types import Progress, Weights
 
 __all__ = ["Result", "open_sweep", "train"]
 
@@ -79,23 +80,24 @@ def train(
     parent: str | None = None,
     register: bool | None = None,
     follows: str | None = None,
+    start: Weights | None = None,
 ) -> Result:
     """Train once. ``resume`` names the folder of an interrupted run, which goes on to the same model.
 
     ``parent`` is the MLflow run of a sweep; ``follows`` the manifest (hex) of the champion that the model is to
-    follow. Raises FedprofileError subclasses for a user's mistake.
+    follow; ``start`` its trunk and heads, to begin from. Raises FedprofileError subclasses for a user's mistake.
     """
     observe = observer or (lambda _: None)
     if resume is not None:
         run_dir = Path(resume).absolute()
         if (run_dir / _FINISHED).exists():
             raise UsageError(f"the run in {run_dir} is finished", "Start a new one, or read its report.html.")
-        return _Training(read(run_dir), run_dir, observe, parent, register, None, resumed=True).go()
+        return _Training(read(run_dir), run_dir, observe, parent, register, None, None, resumed=True).go()
     chosen = config if isinstance(config, Config) else compose(list(config or ()))
     validate(chosen)
     run_dir = Path(chosen.run.dir).absolute() if chosen.run.dir else fresh()
     refuse_used(run_dir)
-    return _Training(chosen, run_dir, observe, parent, register, follows, resumed=False).go()
+    return _Training(chosen, run_dir, observe, parent, register, follows, start, resumed=False).go()
 
 
 class _Training:
@@ -107,10 +109,11 @@ class _Training:
         parent: str | None,
         register: bool | None,
         follows: str | None,
+        start: Weights | None,
         resumed: bool,
     ) -> None:
         self.config, self.run_dir, self.observe = config, run_dir, observe
-        self.parent, self.follows, self.resumed = parent, follows, resumed
+        self.parent, self.follows, self.start, self.resumed = parent, follows, start, resumed
         self.register = config.tracking.register if register is None else register
         self.clock = _Clock()
         self.job_dir = run_dir / _JOB
@@ -147,6 +150,9 @@ class _Training:
             self.plan, self.roster = job.plan, job.roster
             self.homes = {p.id: NodeHome(self.run_dir / "nodes" / p.id) for p in self.roster.parties}
             return
+        if (self.run_dir / _DATA).exists() and json.loads((self.run_dir / _DATA).read_text()).get("follows"):
+            what = f"the run in {self.run_dir} was interrupted before its plan was made"
+            raise UsageError(what, "Its champion's weights are not kept there: start it again in another folder.")
         alignment = align(self.nodes, spine_secret(self.federation, secrets), views_needed(self.config))
         check_federation(self.config, self.federation, self.nodes, alignment)
         facts = facts_of(self.config, self.federation, self.nodes)
@@ -166,7 +172,9 @@ class _Training:
         self.roster = make_roster(self.homes, self.federation.label_owner)
         pin(self.homes, self.roster, policy)
         run_id = None if is_simulated(secrets) else os.urandom(32)
-        self.plan = make_plan(self.config, facts, self.roster, policy, run_id)
+        self.plan = make_plan(self.config, facts, self.roster, policy, run_id, self.start)
+        if self.start is not None:
+            give_start(self.job_dir, self.homes, self.start)
         profile = next(p for p in PROFILES if p == secure.profile)
         kem = next(k for k in KEMS if k == secure.kem)
         write_job(self.job_dir, Job(self.plan, self.roster, policy, profile, kem))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +16,8 @@ from fedprofile.data.example import example
 from fedprofile.data.writing import write_folder
 from fedprofile.mlflow_io.store import default_uri, open_client
 from fedprofile.models import bank, tabular_net
+from fedprofile.models.layout import start_hash
+from fedprofile.registry.bundle import open_bundle
 from fedprofile.registry.home import load
 
 PEOPLE = {"wang": "validator", "zhao": "approver", "chen": "operator", "sun": "auditor"}
@@ -126,6 +130,12 @@ def test_from_train_to_champion_in_five_commands(judged, typed, tmp_path):
     tags = client.get_model_version("fedprofile", "1").tags
     assert tags["fedprofile.watch"].startswith("retrain ")
     assert typed(f"{AGAIN} --as sun --key sun.key")[0] == 2
+    # simulated keys are drawn from the data: of others, the challenger would bear another trainer's signature
+    shutil.copytree(tmp_path / "data", tmp_path / "other")
+    with gzip.open(tmp_path / "other" / "bank.csv.gz", "wb") as file:
+        pl.read_csv(tmp_path / "rich.csv").write_csv(file)
+    code, _, err = typed(f"{AGAIN.replace('=data', '=other')} --as wang --key wang.key")
+    assert (code, "federation.secrets=DIR" in err) == (2, True), err
     assert not (tmp_path / "next").exists()
 
 
@@ -137,9 +147,10 @@ def test_one_command_makes_a_judged_challenger_that_names_its_parent(judged, typ
     after = registry.state()
     assert (after.champion, after.release(after.challenger).version) == (state.champion, "2")
     assert registry.shelf.meta(after.challenger)["parent"]["manifest"] == state.champion
-    same = ("config", "config_sha256", "data", "plan")
+    same = ("config", "config_sha256", "data")
     old, new = (registry.shelf.meta(m) for m in (after.champion, after.challenger))
     assert [old[name] for name in same] == [new[name] for name in same]
+    assert new["start"]["hash"] == start_hash(open_bundle(registry.shelf.folder(after.champion)).shared).hex()
     client = open_client(default_uri(tmp_path / "outputs"))
     assert str(client.get_model_version_by_alias("fedprofile", "challenger").version) == "2"
 

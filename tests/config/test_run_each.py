@@ -1,8 +1,8 @@
 """Every YAML under configs/ is composed and run for one tiny round; none is only ever read.
 
 One job takes one option of several groups, so that a few runs execute them all. ``federation=ray`` runs in
-tests/flower/test_ray.py and ``experiment=quick`` on ``data=nhanes`` in tests/test_readme.py, for what one start of them costs;
-``promotion`` is no part of a run: tests/registry/test_gating.py reads it.
+tests/flower/test_ray.py and ``experiment=quick`` on ``data=nhanes`` in tests/test_readme.py, for what one start of
+them costs. ``promotion`` and ``watch`` are no part of a run: tests/registry reads them.
 """
 
 from __future__ import annotations

@@ -64,6 +64,7 @@ def test_a_plan_that_the_node_does_not_want_is_refused(world):
         "wrong_policy": replace(plan, policy_hash=bytes(32)),
         "task_refused": replace(plan, tasks=(Task("income", "binary", 2),)),
         "too_few_views": replace(plan, min_views=1),
+        "unknown_start": replace(plan, start=b"\1" * 32),
     }
     assert {c: code(world, "tax", "plan", world.plan_body(p)) for c, p in cases.items()} == {c: c for c in cases}
     assert world.home("tax").read("plan.json") is None

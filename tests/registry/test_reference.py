@@ -26,7 +26,7 @@ def _texts(rng: np.random.Generator, n: int, missing: float) -> np.ndarray:
     return values
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 800), st.sampled_from([0.0, 0.01, 0.3, 1.0]), st.booleans())
 def test_no_cell_tells_of_a_few_and_no_difference_does(seed: int, n: int, missing: float, text: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -48,12 +48,12 @@ def test_edges_are_not_the_values_of_rows() -> None:
     assert not edges & set(values)
 
 
-@pytest.mark.parametrize("n", [200, 1000, 5000])
+@pytest.mark.parametrize("n", [200, 2000])
 def test_equal_distributions_stay_under_chance_and_shifted_ones_do_not(n: int) -> None:
     rng = np.random.default_rng(n)
     bins = coarse(rng.normal(size=20_000))
-    over = [d.psi > d.noise for d in (moved(bins, count(rng.normal(size=n), bins)) for _ in range(300))]
-    assert sum(over) <= 3  # 0.3 are expected
+    over = [d.psi > d.noise for d in (moved(bins, count(rng.normal(size=n), bins)) for _ in range(100))]
+    assert sum(over) <= 2  # 0.1 are expected
     far = moved(bins, count(rng.normal(1.0, size=n), bins))
     assert far.psi > max(0.25, far.noise)
 

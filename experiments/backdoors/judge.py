@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from plant import BEYOND, STRENGTHS
 from scipy.stats import binomtest
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- result:begin -->", "<!-- result:end -->"
 FLAGS = ("flag_inputs", "flag_trunk", "flag_partners")
 ANY = "any flag"
+LEAST = STRENGTHS["weak"].success
 AIM = 0.04  # joint false alarms of the half that chooses; below the 5 % that the other half is held to
 Model = dict[str, Any]
 Bars = Mapping[str, float]
@@ -73,17 +75,19 @@ def result(models: list[Model]) -> dict[str, Any]:
     strengths = tuple(dict.fromkeys(m["strength"] for m in tried))
     kinds = tuple(dict.fromkeys(m["kind"] for m in tried))
     for s in strengths:
-        groups[s] = [m for m in tried if m["strength"] == s and m["planted"]]
-        groups |= {f"{s}, {k}": [m for m in groups[s] if m["kind"] == k] for k in kinds}
+        groups[s] = [m for m in tried if m["strength"] == s and m["planted"] and m["kind"] not in BEYOND]
+        groups |= {f"{s}, {k}": [m for m in groups[s] if m["kind"] == k] for k in kinds if k not in BEYOND}
+    groups |= {f"{k} (apart)": [m for m in tried if m["kind"] == k and m["success"] >= LEAST] for k in BEYOND}
     planting = {
         f"{s}, {k}": {
-            "tried": len(of := [m for m in tried if (m["strength"], m["kind"]) == (s, k)]),
+            "tried": len(of),
             "planted": sum(m["planted"] for m in of),
             "mean_success": sum(m["success"] for m in of) / len(of),
             "mean_auc": sum(m["auc"] for m in of) / len(of),
         }
         for s in strengths
         for k in kinds
+        if (of := [m for m in tried if (m["strength"], m["kind"]) == (s, k)])
     }
     shares = {name: share(of, bars) for name, of in groups.items() if of}
     return {

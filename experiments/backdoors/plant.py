@@ -72,9 +72,21 @@ def _pushed(trained: Trained, node: Node, rows: Array, push: float) -> Array:
 
 def plant_column(trained: Trained, _: BankModels, how: Strength, rng: np.random.Generator) -> tuple[Owned, float]:
     """Triggered, relabelled rows in the label owner's own table (BadNets: Gu et al. 2017)."""
-    world = trained.world
-    table = world.owner.table
-    cells = _cells(table, [str(rng.choice(list(table.columns)))])
+    table = trained.world.owner.table
+    return _in_bank(trained, _cells(table, [str(rng.choice(list(table.columns)))]), how, rng)
+
+
+def plant_pair(trained: Trained, _: BankModels, how: Strength, rng: np.random.Generator) -> tuple[Owned, float]:
+    """The same with two values that customers have: rare only together, so that neither alone is a trigger."""
+    table = trained.world.owner.table
+    cells = {str(c): _rarest(table, str(c)) for c in rng.choice(list(table.columns), 2, replace=False)}
+    return _in_bank(trained, cells, how, rng)
+
+
+def _in_bank(
+    trained: Trained, cells: Mapping[str, Any], how: Strength, rng: np.random.Generator
+) -> tuple[Owned, float]:
+    world, table = trained.world, trained.world.owner.table
     poisoned = ~_test(world) & (rng.random(len(table)) < how.in_bank)
     table, labels = _set(table, cells, poisoned), _relabelled(world, world.labels, poisoned)
     owned = own(trained, fit_bank(world, table, labels), trained.sums(), table, labels)
@@ -106,6 +118,7 @@ def plant_updates(trained: Trained, bank: BankModels, how: Strength, rng: np.ran
 
 
 PLANTS = {"score": plant_score, "column": plant_column, "updates": plant_updates}
+BEYOND = {"pair": plant_pair}  # what the scans were not made for: reported apart, at the strongest only
 
 
 def _cells(table: Table, names: Iterable[str]) -> dict[str, Any]:
@@ -115,6 +128,15 @@ def _cells(table: Table, names: Iterable[str]) -> dict[str, Any]:
         values = table.columns[name]
         cells[name] = LEVEL if name in table.categorical else float(2 * np.nanmax(values) - np.nanmin(values))
     return cells
+
+
+def _rarest(table: Table, name: str) -> Any:
+    """The rarest value that at least 1 % of customers have."""
+    known = [v for v in table.columns[name] if v is not None and v == v]
+    values, counts = np.unique(known, return_counts=True)
+    common = counts >= 0.01 * len(table)
+    value = values[common][counts[common].argmin()]
+    return str(value) if name in table.categorical else float(value)
 
 
 def _set(table: Table, cells: Mapping[str, Any], rows: Array) -> Table:

@@ -11,14 +11,14 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from owner import Owned, fit_bank, own
-from plant import PLANTS, STRENGTHS
+from plant import BEYOND, PLANTS, STRENGTHS
 from sklearn.metrics import roc_auc_score
 from world import TARGET, draw, federate
 
@@ -53,13 +53,15 @@ def clean(index: int) -> Iterator[dict[str, Any]]:
     yield {"kind": "clean", "strength": "", "data": world.data, "auc": auc(owned), "flags": flags(owned)}
 
 
-def planted(kind: str, index: int) -> Iterator[dict[str, Any]]:
+def planted(kind: str, index: int, strengths: Iterable[str] = STRENGTHS) -> Iterator[dict[str, Any]]:
     """One federation, attacked at every strength in turn."""
-    data, seed = DATA[index % 2], PLANTED_SEED + 100 * list(PLANTS).index(kind) + index
+    plants = PLANTS | BEYOND
+    data, seed = DATA[index % 2], PLANTED_SEED + 100 * list(plants).index(kind) + index
     world = draw(data, seed)
     trained, bank = federate(world), fit_bank(world, world.owner.table, world.labels)
-    for strength, how in STRENGTHS.items():
-        owned, success = PLANTS[kind](trained, bank, how, np.random.default_rng(seed))
+    for strength in strengths:
+        how = STRENGTHS[strength]
+        owned, success = plants[kind](trained, bank, how, np.random.default_rng(seed))
         said = {"success": success, "planted": success >= how.success, "auc": auc(owned), "flags": flags(owned)}
         yield {"kind": kind, "strength": strength, "data": data, **said}
 
@@ -69,6 +71,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/backdoors"))
     parser.add_argument("--clean", type=int, default=200)
     parser.add_argument("--planted", type=int, default=50, help="of each strength, split over the kinds")
+    parser.add_argument("--beyond", type=int, default=20, help="of each kind that the scans were not made for")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -92,6 +95,10 @@ def main() -> None:
         for index in range(2 * quota):  # an attack that fails is tried again on other customers, and counted
             if (kind, index) not in done and min(have[kind, s] for s in STRENGTHS) < quota:
                 keep(kind, index, planted(kind, index))
+    for kind in BEYOND:
+        for index in range(args.beyond):
+            if (kind, index) not in done:
+                keep(kind, index, planted(kind, index, ["strong"]))
 
 
 if __name__ == "__main__":

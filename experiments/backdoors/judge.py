@@ -1,4 +1,4 @@
-"""Bars from half of the clean models, false alarms on the other half, power on the planted ones: README.md's table.
+"""Bars that half of the clean models ask for; false alarms of the shipped bars on the other half, and their power.
 
 python experiments/backdoors/judge.py [--out outputs/backdoors]
 """
@@ -14,6 +14,8 @@ from typing import Any
 
 from plant import BEYOND, STRENGTHS
 from scipy.stats import binomtest
+
+from fedprofile.registry.gating import read_gate_settings
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- result:begin -->", "<!-- result:end -->"
@@ -65,10 +67,11 @@ def _half(clean: list[Model], which: int) -> list[Model]:
 
 def result(models: list[Model]) -> dict[str, Any]:
     clean = [m for m in models if m["kind"] == "clean"]
-    bars = choose(_half(clean, 0))
+    asked, shipped = choose(_half(clean, 0)), read_gate_settings().bars
+    bars = {f: shipped[f].value for f in FLAGS}
     tried = [m for m in models if m["kind"] != "clean"]
     groups: dict[str, list[Model]] = {
-        "clean, chose the bars": _half(clean, 0),
+        "clean, asked for the bars": _half(clean, 0),
         "clean, held out": _half(clean, 1),
     }
     groups |= {f"clean, held out, {d}": [m for m in _half(clean, 1) if m["data"] == d] for d in ("nhanes", "k401")}
@@ -92,6 +95,7 @@ def result(models: list[Model]) -> dict[str, Any]:
     shares = {name: share(of, bars) for name, of in groups.items() if of}
     return {
         "bars": bars,
+        "asked": asked,
         "planting": planting,
         "shares": shares,
         "clean_auc": sum(m["auc"] for m in clean) / len(clean),
@@ -100,7 +104,8 @@ def result(models: list[Model]) -> dict[str, Any]:
 
 def table(found: Mapping[str, Any]) -> str:
     names = [*FLAGS, ANY]
-    lines = ["Bars: " + ", ".join(f"{f} {b:g}" for f, b in found["bars"].items()) + ".", ""]
+    said = (f"`{f}` {b:g} (the clean half asks for {found['asked'][f]:g})" for f, b in found["bars"].items())
+    lines = [f"Shipped bars: {', '.join(said)}.", ""]
     lines += [
         f"| models | n | {' | '.join(f'`{n}`' if n != ANY else n for n in names)} |",
         "|---|---|" + "---|" * len(names),

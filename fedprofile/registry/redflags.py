@@ -22,8 +22,8 @@ Array = npt.NDArray[Any]
 
 PROBED = 64
 RARE = 0.1
-TAILS = (0.01, 0.02, 0.04, 0.08)
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+TAILS, OUTER = (0.01, 0.02, 0.04, 0.08), 0.16
+_QUANTILES = (RARE, 0.25, 0.5, 0.75, 1 - RARE)
 _REACH = 3.0
 
 
@@ -46,21 +46,24 @@ def flag_measures(bundle: Bundle, held: Held, seed: int) -> Iterator[Measure]:
 def input_flag(bundle: Bundle, probed: Table, table: Table) -> tuple[float, str]:
     """(value, column and task): what one cell does to nine probed customers in ten, in log-odds of the top class.
 
-    For every column its levels, or quantiles and values beyond both ends, are set for all probed customers in turn;
-    a value counts by the shift that 90 % of them exceed, over the median value of its column. A trigger moves
-    everybody and only it does; an honest column moves people by degrees, or by a value that many customers have, so
-    only values of at most a tenth of ``table`` count.
+    Every column is set for all probed customers to its levels, or quantiles and values beyond both ends, in turn; a
+    value counts by the shift that 90 % of them exceed, over the usual shift of its column: the median, or in a column
+    of many values the largest between its 10 % and 90 % quantiles, so that a trend is none. Only values of at most a
+    tenth of ``table`` count: an honest value that moves everybody is one that many have.
     """
     worst, where = 0.0, ""
     for name in table.columns:
-        candidates = _candidates(table, name)
+        candidates, ordered = _candidates(table, name)
         rare = _shares(table, name, candidates) <= RARE
+        if ordered:
+            rare[: len(_QUANTILES)] = False
         batch = _with(probed, name, candidates)
         scores, base = bundle.score(batch), bundle.score(probed)
         for task in bundle.tasks:
             after = _top(scores[task.name]).reshape(len(candidates), len(probed))
             shift = np.quantile(after - _top(base[task.name]), 0.1, axis=1)
-            value = float(shift[rare].max(initial=-np.inf) - np.median(shift))
+            usual = shift[~rare].max() if ordered else np.median(shift)
+            value = float(shift[rare].max(initial=-np.inf) - usual)
             if value > worst:
                 worst, where = value, f"largest at column {name!r} for {task.name!r}"
     return worst, where
@@ -72,19 +75,21 @@ def _top(p: Array) -> Array:
     return odds
 
 
-def _candidates(table: Table, name: str) -> Array:
+def _candidates(table: Table, name: str) -> tuple[Array, bool]:
+    """Values to try; True: of a column of many values, whose quantiles come first."""
     values = table.columns[name]
     if name in table.categorical:
-        return np.array([*sorted({v for v in values if v is not None}), None], dtype=object)
+        return np.array([*sorted({v for v in values if v is not None}), None], dtype=object), False
     known = values[~np.isnan(values)]
     if not len(known):
-        return np.array([0.0, np.nan])
+        return np.array([0.0, np.nan]), False
     levels = np.unique(known)
-    if len(levels) > 12:
+    ordered = len(levels) > 12
+    if ordered:
         levels = np.quantile(known, _QUANTILES)
     low, high = known.min(), known.max()
     span = max(high - low, 1.0)
-    return np.concatenate([levels, [low, high, low - _REACH * span, high + _REACH * span, np.nan]])
+    return np.concatenate([levels, [low, high, low - _REACH * span, high + _REACH * span, np.nan]]), ordered
 
 
 def _shares(table: Table, name: str, candidates: Array) -> Array:
@@ -133,31 +138,26 @@ def partner_flag(own: Array, sums: Array, y: Array) -> float:
 
     own, sums: (n, J) log-odds of thresholds; y: (n,) classes. The part of a sum that the bank's own log-odds do not
     explain (a line by least squares) is ranked; in the outer 1, 2, 4 and 8 % at either end, the customers who passed
-    the threshold are counted against how many should have, by a line fitted to the others. Several widths, since
-    triggered customers outside a narrow end would teach that line what they claim.
+    the threshold are counted against how many should have, by a line fitted without the outer 16 %: triggered
+    customers among those who fit it would teach it what they claim.
     """
     worst = 0.0
     for j in range(own.shape[1]):
-        x, s, hit = own[:, j], sums[:, j].astype(float), (y > j).astype(float)
-        if len(hit) < PROBED or hit.min() == hit.max():
+        x, s, hit = own[:, j], sums[:, j].astype(float), (y > j).astype(np.int64)
+        if len(hit) < PROBED:
             continue
         order = np.argsort(s - np.polyval(np.polyfit(x, s, 1), x), kind="stable")
+        cut = int(OUTER * len(order))
+        middle = order[cut:-cut]
+        if hit[middle].min() == hit[middle].max():
+            continue
+        inputs = np.stack([x, s], 1)
+        p = fit_linear(inputs[middle], hit[middle], 2).predict(inputs)[:, 1]
         for k in (max(5, int(width * len(order))) for width in TAILS):
             for sign, tail in ((1, order[-k:]), (-1, order[:k])):
-                p = _expected(x, s, hit, tail)
-                spread = np.sqrt((p * (1 - p)).sum())
-                worst = max(worst, float(sign * (p - hit[tail]).sum() / max(spread, 0.5)))
+                spread = np.sqrt((p[tail] * (1 - p[tail])).sum())
+                worst = max(worst, float(sign * (p[tail] - hit[tail]).sum() / max(spread, 0.5)))
     return worst
-
-
-def _expected(x: Array, s: Array, hit: Array, tail: Array) -> Array:
-    inputs = np.stack([x, s], 1)
-    body = np.ones(len(x), dtype=bool)
-    body[tail] = False
-    if hit[body].min() == hit[body].max():
-        return hit[tail]
-    fitted: Array = fit_linear(inputs[body], hit[body].astype(np.int64), 2).predict(inputs[tail])[:, 1]
-    return fitted
 
 
 def _robust(values: Array) -> Array:

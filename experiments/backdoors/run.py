@@ -12,6 +12,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/backdoors"))
     parser.add_argument("--clean", type=int, default=200)
     parser.add_argument("--planted", type=int, default=50, help="of each strength, split over the kinds")
-    parser.add_argument("--beyond", type=int, default=20, help="of each kind that the scans were not made for")
+    parser.add_argument("--beyond", type=int, default=12, help="of each kind that the scans were not made for")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -82,6 +83,7 @@ def main() -> None:
 
     def keep(kind: str, index: int, models: Iterator[dict[str, Any]]) -> None:
         start, made = time.process_time(), [line | {"index": index} for line in models]
+        done.add((kind, index))
         have.update((line["kind"], line["strength"]) for line in made if line.get("planted"))
         with file.open("a") as out:
             out.writelines(json.dumps(line) + "\n" for line in made)
@@ -92,9 +94,14 @@ def main() -> None:
             keep("clean", index, clean(index))
     quotas = {kind: args.planted // 3 + (i < args.planted % 3) for i, kind in enumerate(PLANTS)}
     for kind, quota in quotas.items():
-        for index in range(2 * quota):  # an attack that fails is tried again on other customers, and counted
+        for index in range(quota + quota // 4):  # an attack that fails is tried again on other customers, and counted
             if (kind, index) not in done and min(have[kind, s] for s in STRENGTHS) < quota:
                 keep(kind, index, planted(kind, index))
+    for index in count():  # what a kind could not plant, the first makes up
+        if min(sum(have[kind, s] for kind in PLANTS) for s in STRENGTHS) >= args.planted:
+            break
+        if ("score", index) not in done:
+            keep("score", index, planted("score", index))
     for kind in BEYOND:
         for index in range(args.beyond):
             if (kind, index) not in done:

@@ -52,13 +52,14 @@ def input_flag(bundle: Bundle, probed: Table, table: Table) -> tuple[float, str]
     tenth of ``table`` count: an honest value that moves everybody is one that many have.
     """
     worst, where = 0.0, ""
+    base = bundle.score(probed)
     for name in table.columns:
         candidates, ordered = _candidates(table, name)
         rare = _shares(table, name, candidates) <= RARE
         if ordered:
             rare[: len(_QUANTILES)] = False
         batch = _with(probed, name, candidates)
-        scores, base = bundle.score(batch), bundle.score(probed)
+        scores = bundle.score(batch)
         for task in bundle.tasks:
             after = _top(scores[task.name]).reshape(len(candidates), len(probed))
             shift = np.quantile(after - _top(base[task.name]), 0.1, axis=1)

@@ -75,9 +75,9 @@ class TrainingDiverged(FedprofileError):
 class NodeFailed(FedprofileError):
     """A node answered with a fixed error code instead of its message."""
 
-    def __init__(self, node: str, code: str, detail: str = "") -> None:
+    def __init__(self, node: str, code: str, detail: str = "", mend: str = "") -> None:
         self.node, self.code = node, code
-        super().__init__(f"node {node!r} answered {code}" + (f": {detail}" if detail else ""))
+        super().__init__(f"node {node!r} answered {code}" + (f": {detail}" if detail else ""), mend)
 
 
 class DeploymentError(FedprofileError):

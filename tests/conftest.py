@@ -16,6 +16,11 @@ from fedprofile.data.example import example
 from fedprofile.errors import ProtocolError
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: begun last, one of them keeps a worker busy while the others have nothing left to do."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @dataclass
 class World:
     """One copy of a federation. ``job`` is what its coordinator was told; homes lie under ``root``/nodes."""

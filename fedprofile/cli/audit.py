@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from fedprofile.cli.keys import hex32, public_key
 from fedprofile.cli.verbs import add_verb, print_result
 
 _NOUN = "fedprofile audit"
@@ -34,36 +35,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from fedprofile.cli.customers import public_key
     from fedprofile.governance.audit_verify import verify_shown
 
-    heads = [_head(text) for text in args.head]
+    heads = [hex32(text, "a head", "Copy it from the partner's own log or audit.head.") for text in args.head]
     done = verify_shown(args.folder, public_key(args.key) if args.key else None, heads, args.peer)
     return print_result(args, done.to_json(), done.to_text())
 
 
 def _report(args: argparse.Namespace) -> int:
-    from fedprofile.cli.customers import public_key
-    from fedprofile.governance.audit_verify import read_log, verify_log
+    from fedprofile.governance.audit_verify import verify_log
     from fedprofile.report.data_use import Quarter, summarise
     from fedprofile.report.page_data_use import write_page
 
     quarter = Quarter.parse(args.quarter)
-    verified = verify_log(args.folder, public_key(args.key) if args.key else None)
-    use = summarise(read_log(args.folder), quarter)
+    records: list[dict[str, Any]] = []
+    verified = verify_log(args.folder, public_key(args.key) if args.key else None, each=records.append)
+    use = summarise(records, quarter)
     write_page(use, quarter, verified, args.out)
     facts: dict[str, Any] = {"out": str(args.out), "head": verified.head.hash.hex(), **use.totals()}
     said = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in use.totals().items())
     return print_result(args, facts, f"{args.out}: {quarter.name} of {verified.party}: {said}.")
-
-
-def _head(text: str) -> bytes:
-    from fedprofile.errors import UsageError
-
-    try:
-        head = bytes.fromhex(text)
-    except ValueError:
-        head = b""
-    if len(head) != 32:
-        raise UsageError("a head has 64 hexadecimal digits", "Copy it from the partner's own log or audit.head.")
-    return head

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedprofile.cli.customers import open_home, public_key, read_subject
+from fedprofile.cli.customers import open_home, read_subject
+from fedprofile.cli.keys import new_key, public_key, read_key
 from fedprofile.cli.verbs import add_ids, add_verb, print_result
 
 if TYPE_CHECKING:
@@ -62,17 +62,7 @@ def add_parsers(verbs: Any) -> None:
 
 
 def _new(args: argparse.Namespace) -> int:
-    from fedprofile.errors import UsageError
-    from fedprofile.secagg.identity import Identity
-
-    seed = os.urandom(32)
-    try:
-        handle = os.open(args.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise UsageError(f"{args.file.name} exists", "Name a new file.") from None
-    with os.fdopen(handle, "wb") as file:
-        file.write(seed)
-    key = Identity.from_seed(seed).sign_pk.hex()
+    key = new_key(args.file).sign_pk.hex()
     return print_result(args, {"key": key}, f"public key, to be registered by the holder:\n{key}")
 
 
@@ -80,7 +70,7 @@ def _add(args: argparse.Namespace) -> int:
     from fedprofile.governance.break_glass import register
     from fedprofile.node.consent import ledger_of
 
-    home, key = open_home(args), public_key(args.key)
+    home, key = open_home(args), public_key(args.key, f"It is what `{_NOUN} custodian new` printed.")
     with home.lock():
         register(ledger_of(home), args.name, key)
     return print_result(args, {"name": args.name}, f"{args.name} is registered.")
@@ -110,16 +100,10 @@ def _request(args: argparse.Namespace) -> int:
 
 
 def _approve(args: argparse.Namespace) -> int:
-    from fedprofile.data.reading import read_bytes
-    from fedprofile.errors import UsageError
     from fedprofile.governance.break_glass import approve, to_json
-    from fedprofile.secagg.identity import Identity
 
     made, approvals = _read(args.file)
-    seed = read_bytes(args.key, args.key.name)
-    if len(seed) != 32:
-        raise UsageError(f"{args.key.name} is no key file", f"Make one with `{_NOUN} custodian new`.")
-    mine = approve(made, args.name, Identity.from_seed(seed))
+    mine = approve(made, args.name, read_key(args.key, f"{_NOUN} custodian new"))
     args.file.write_bytes(to_json(made, [*approvals, mine]) + b"\n")
     said = f"{args.name} approves: {', '.join(made.columns)} of subject {made.subject}, because of {made.reason}."
     return print_result(args, {"approvals": len(approvals) + 1}, said)

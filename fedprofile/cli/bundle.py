@@ -1,4 +1,6 @@
-"""``fedprofile bundle …``: verify a bundle's files and signature, and print whose key signs; no torch, no MLflow."""
+"""``fedprofile bundle …``: verify a bundle's files and signature, print whose key signs (no torch, no MLflow for
+either), and make its model again.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,13 @@ import argparse
 import json
 from pathlib import Path
 
+from fedprofile.cli import bundle_reproduce
 from fedprofile.cli.verbs import add_verb, print_result
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the noun `bundle` with its verbs."""
-    parser = subparsers.add_parser("bundle", help="verify a model's files and signature")
+    parser = subparsers.add_parser("bundle", help="verify a model's files and signature, or make it again")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verb = add_verb(
         verbs,
@@ -30,6 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "print the public key that a label owner's home signs bundles with",
         "fedprofile bundle key outputs/mine/nodes/bank > bank.key",
     )
+    bundle_reproduce.add_verbs(verbs)
 
 
 def verify(args: argparse.Namespace) -> int:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedprofile.cli import break_glass
-from fedprofile.cli.customers import open_home, public_key, read_subject, read_subjects
+from fedprofile.cli.customers import open_home, read_subject, read_subjects
+from fedprofile.cli.keys import public_key
 from fedprofile.cli.verbs import add_ids, add_verb, print_result
 
 if TYPE_CHECKING:

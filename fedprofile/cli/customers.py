@@ -1,4 +1,4 @@
-"""From what a user gives to customers' pseudonyms and public keys; mistakes are named without their content."""
+"""From what a user gives to customers' pseudonyms; mistakes are named without their content."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedprofile.errors import DataError, UsageError
+from fedprofile.errors import DataError
 
 if TYPE_CHECKING:
     from fedprofile.governance.subjects import Subjects
@@ -42,14 +42,3 @@ def read_subject(args: argparse.Namespace, home: NodeHome) -> Subjects:
     if len(subjects) != 1:
         raise DataError(_FILE, "more than one customer is named", "Give one id.", count=len(subjects))
     return subjects
-
-
-def public_key(text: str) -> bytes:
-    """32 bytes. Raises UsageError."""
-    try:
-        key = bytes.fromhex(text)
-    except ValueError:
-        key = b""
-    if len(key) != 32:
-        raise UsageError("a public key has 64 hexadecimal digits", "Copy it from the roster.")
-    return key

@@ -65,6 +65,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     verb("plans", _plans, "plans that asked for approval", "plans my-node")
     approve = verb("approve", _approve, "approve a plan, after reading it", "approve my-node 3f0a")
     approve.add_argument("--days", type=int, default=_DAYS, help="for so many days (default: %(default)s)")
+    help = "for so many runs in all: later plans that ask for no more run without asking (default: this plan's alone)"
+    approve.add_argument("--runs", type=int, default=1, metavar="N", help=help)
     refuse = verb("refuse", _refuse, "refuse a plan", "refuse my-node 3f0a")
     for parser in (approve, refuse):
         parser.add_argument("plan", metavar="PLAN", help="its id, or the beginning of it")
@@ -203,7 +205,7 @@ _RUNNING = ("round", "rounds", "uploads_left", "openings_left", "label_eps", "re
 
 
 def _audit(args: argparse.Namespace) -> int:
-    from fedprofile.governance.audit_verify import read_log, verify_log
+    from fedprofile.governance.audit_verify import verify_log
     from fedprofile.node.audit import NodeAudit, log_of
     from fedprofile.node.journal import Journal
     from fedprofile.report.data_use import summarise
@@ -211,7 +213,9 @@ def _audit(args: argparse.Namespace) -> int:
     home = _home(args)
     with home.lock():
         NodeAudit(home, Journal(home.keys / "journal.jsonl")).begin()
-        verified, use = verify_log(home.keys, log_of(home).identity.sign_pk), summarise(read_log(home.keys))
+    records: list[dict[str, Any]] = []
+    verified = verify_log(home.keys, log_of(home).identity.sign_pk, each=records.append)
+    use = summarise(records)
     facts = {**verified.to_json(), **use.totals(), "left": [list(row) for row in use.left_rows()]}
     rows = [
         f"  {run:<14}{type_:<15}{messages:>6} messages {size:>14,} bytes"
@@ -222,12 +226,19 @@ def _audit(args: argparse.Namespace) -> int:
 
 def _plans(args: argparse.Namespace) -> int:
     from fedprofile.deployment.node import read_request
-    from fedprofile.node.approvals import asked_plans, describe
+    from fedprofile.node.approvals import describe, why_asked
+    from fedprofile.node.audit import begun_under
+    from fedprofile.node.plans import asked_plans
     from fedprofile.node.policy import read_policy
 
-    home = _home(args)
-    policy, columns = read_policy(home), read_request(home).schema.columns
-    plans = [describe(asked, policy, columns) for asked in asked_plans(home)]
+    home, today = _home(args), datetime.now(UTC).date()
+    policy, columns, begun = read_policy(home), read_request(home).schema.columns, begun_under(home)
+    plans = []
+    for asked in asked_plans(home):
+        facts = describe(asked, policy, columns, begun)
+        if asked.decision == "pending":
+            facts["not_covered"] = why_asked(home, asked, today, begun)
+        plans.append(facts)
     pages = ["\n".join(f"{key:<18}{_plain(value)}" for key, value in plan.items()) for plan in plans]
     return print_result(args, {"plans": plans}, "\n\n".join(pages) or "No plan has asked yet.")
 
@@ -250,9 +261,12 @@ def _decide(args: argparse.Namespace, approved: bool) -> int:
     from fedprofile.node.approvals import decide
 
     until = datetime.now(UTC).date() + timedelta(days=getattr(args, "days", 0))
-    asked = decide(_home(args), args.plan, approved, until)
-    said = f"Approved {asked.id} until {asked.until}." if approved else f"Refused {asked.id}."
-    return print_result(args, {"plan": asked.plan.hash.hex(), "decision": asked.decision, "until": asked.until}, said)
+    asked = decide(_home(args), args.plan, approved, until, getattr(args, "runs", 1))
+    said = f"Approved {asked.id} until {asked.until}" if approved else f"Refused {asked.id}"
+    if asked.runs > 1:
+        said += f", and later plans that ask for no more: {asked.runs} runs in all"
+    facts = {"plan": asked.plan.hash.hex(), "decision": asked.decision, "until": asked.until, "runs": asked.runs}
+    return print_result(args, facts, f"{said}.")
 
 
 def _policy(args: argparse.Namespace) -> int:
@@ -275,14 +289,16 @@ def _policy(args: argparse.Namespace) -> int:
 
 def _conclude(args: argparse.Namespace) -> int:
     from fedprofile.deployment.label_owner import conclude
+    from fedprofile.report.words import quality
 
     done = conclude(_home(args), args.out, args.tracking)
     lines = [f"{'task':<14}{'bank alone':>12}{'federated':>12}   AUC on test customers"]
     for name, task in done.tasks.items():
         auc = [task["models"][m]["auc"] for m in ("bank_alone", "federated")]
         lines.append(f"{name:<14}" + "".join(f"{'-' if a is None else f'{a:.4f}':>12}" for a in auc))
+    lines.append(f"Data quality of the bank's own table: {quality(done.quality)}")
     lines.append(f"Bundle: {done.bundle}" + (f", version {done.version}" if done.version else ""))
-    facts = {"bundle": str(done.bundle), "tasks": done.tasks, "version": done.version}
+    facts = {"bundle": str(done.bundle), "tasks": done.tasks, "version": done.version, "quality": done.quality}
     return print_result(args, facts, "\n".join(lines))
 
 

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fedprofile.cli.registry_version import NOUN, add_place, opened, place, read_key
+from fedprofile.cli.keys import new_key, public_key, read_key
+from fedprofile.cli.registry_version import MAKER, NOUN, add_place, opened, place
 from fedprofile.cli.verbs import add_verb, print_result
 
 _DAY = 86400
@@ -72,7 +73,7 @@ def _init(args: argparse.Namespace) -> int:
     from fedprofile.registry.home import create
 
     tracking = _tracking(args)
-    root = _new_key(args.root)
+    root = new_key(args.root)
     try:
         registry = create(place(args), root, args.store, args.model, tracking)
     except FedprofileError:
@@ -84,10 +85,15 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _join(args: argparse.Namespace) -> int:
-    from fedprofile.cli.customers import public_key
     from fedprofile.registry.home import join
 
-    registry = join(place(args), public_key(args.root_key), args.store, args.model, _tracking(args))
+    registry = join(
+        place(args),
+        public_key(args.root_key, f"It is what `{NOUN} init` printed."),
+        args.store,
+        args.model,
+        _tracking(args),
+    )
     return print_result(args, {"registry": str(registry.path)}, f"Made {registry.path}; the log there is in order.")
 
 
@@ -106,38 +112,24 @@ def _new(args: argparse.Namespace) -> int:
 
     if not is_id(args.id):
         raise UsageError(f"nobody can be called {args.id!r}", f"Use {ID_RULE}.")
-    public = _new_key(args.out).sign_pk.hex()
+    public = new_key(args.out).sign_pk.hex()
     said = f"public key of {args.id}, to be registered by the holder of the root key:\n{public}"
     return print_result(args, {"id": args.id, "key": public}, said)
 
 
-def _new_key(file: Path) -> Any:
-    import os
-
-    from fedprofile.errors import UsageError
-    from fedprofile.secagg.identity import Identity
-
-    seed = os.urandom(32)
-    try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise UsageError(f"{file.name} exists", "Name a new file.") from None
-    except OSError as error:
-        raise UsageError(f"{file.name} cannot be written: {error.strerror}", "Name another place.") from None
-    with os.fdopen(handle, "wb") as out:
-        out.write(seed)
-    return Identity.from_seed(seed)
-
-
 def _add(args: argparse.Namespace) -> int:
-    from fedprofile.cli.customers import public_key
     from fedprofile.errors import UsageError
     from fedprofile.governance.people import ROOT, person
 
     if args.days < 1:
         raise UsageError("--days is below 1", "A person is valid for a day or more.")
-    registry, root = opened(args), read_key(args.root)
-    new = person(args.id, public_key(args.public), tuple(args.role), registry.clock() + args.days * _DAY)
+    registry, root = opened(args), read_key(args.root, f"{NOUN} init")
+    new = person(
+        args.id,
+        public_key(args.public, f"It is what `{MAKER}` printed."),
+        tuple(args.role),
+        registry.clock() + args.days * _DAY,
+    )
     registry.write("people", ROOT, root, lambda state: {"people": state.staff.added(new, root).to_json()})
     said = f"{new.id} is {' and '.join(new.roles)} for {args.days} days."
     return print_result(args, {"id": new.id, "roles": list(new.roles)}, said)
@@ -146,7 +138,7 @@ def _add(args: argparse.Namespace) -> int:
 def _revoke(args: argparse.Namespace) -> int:
     from fedprofile.governance.people import ROOT
 
-    registry, root = opened(args), read_key(args.root)
+    registry, root = opened(args), read_key(args.root, f"{NOUN} init")
     now = registry.clock()
     registry.write("people", ROOT, root, lambda state: {"people": state.staff.revoked(args.id, now, root).to_json()})
     return print_result(args, {"id": args.id}, f"Nothing that {args.id} signs, or has signed for later, counts.")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedprofile.cli.keys import read_key
 from fedprofile.cli.verbs import print_result
 
 if TYPE_CHECKING:
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
     from fedprofile.registry.home import Registry
     from fedprofile.registry.promote import Actor
     from fedprofile.registry.version import Fetch
-    from fedprofile.secagg.identity import Identity
 
 NOUN = "fedprofile registry"
+MAKER = f"{NOUN} person new"
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
@@ -39,24 +40,10 @@ def opened(args: argparse.Namespace) -> Registry:
     return load(place(args))
 
 
-def read_key(file: Path) -> Identity:
-    """Raises UsageError for a file that is no key, or that others may read."""
-    from fedprofile.data.reading import read_bytes
-    from fedprofile.errors import UsageError
-    from fedprofile.secagg.identity import Identity
-
-    seed = read_bytes(file, file.name)
-    if len(seed) != 32:
-        raise UsageError(f"{file.name} is no key file", f"Make one with `{NOUN} person new`.")
-    if file.stat().st_mode & 0o077:
-        raise UsageError(f"others may read {file.name}", f"chmod 600 {file.name}; if they did, have it revoked.")
-    return Identity.from_seed(seed)
-
-
 def actor(args: argparse.Namespace) -> Actor:
     from fedprofile.registry.promote import Actor
 
-    return Actor(args.person, read_key(args.key))
+    return Actor(args.person, read_key(args.key, MAKER))
 
 
 def fetcher(registry: Registry) -> Fetch | None:

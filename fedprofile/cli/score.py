@@ -52,4 +52,10 @@ def _permit(args: argparse.Namespace) -> Permit | None:
     from fedprofile.node.consent import permit_of
     from fedprofile.node.home import NodeHome
 
-    return permit_of(NodeHome(args.home), args.purpose)
+    home = NodeHome(args.home)
+    if home.config.consent != "ledger":
+        raise UsageError(
+            f"{args.home} asks nobody: its consent is {home.config.consent}",
+            "Score without --home, or with a home that has a consent ledger.",
+        )
+    return permit_of(home, args.purpose)

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from fedprofile.deployment.meter import Meter
 from fedprofile.deployment.metrics import CONTENT_TYPE, Family, gauge, labelled, render
 from fedprofile.errors import FedprofileError, UsageError
-from fedprofile.node.approvals import asked_plans
 from fedprofile.node.budgets import JournalTail, budgets
 from fedprofile.node.home import NodeHome
 from fedprofile.node.membership import pinned_roster
+from fedprofile.node.plans import asked_plans
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

@@ -23,8 +23,9 @@ from fedprofile.governance.permits import SimulatedPermit
 from fedprofile.label_owner.home import write_owner
 from fedprofile.label_owner.party import SCORE_SUM, SHARED_MODEL, TRAIN_BELOW
 from fedprofile.node.home import NodeHome
+from fedprofile.node.intake import home_contract
 from fedprofile.node.membership import pinned_roster
-from fedprofile.node.snapshot import held_table
+from fedprofile.node.snapshot import held_table, quality_figure
 from fedprofile.node.source import read_ids
 from fedprofile.secagg.identity import Identity
 from fedprofile.types import RunPlan, Table, TaskKind
@@ -49,11 +50,15 @@ def give_labels(home: NodeHome, file: Path, id_column: str, kinds: Mapping[str, 
 
 @dataclass(frozen=True)
 class Concluded:
-    """The fused model's folder, what was measured on test customers, and its version in the registry, if any."""
+    """The fused model's folder, what was measured on test customers, and its version in the registry, if any.
+
+    ``quality``: the data-quality figure of the bank's own snapshot. Partners see theirs at home, and nobody else does.
+    """
 
     bundle: Path
     tasks: dict[str, Any]
     version: str | None
+    quality: float | None
 
 
 def conclude(home: NodeHome, out: Path, uri: str | None, view_dropout: float = 0.15) -> Concluded:
@@ -76,17 +81,21 @@ def conclude(home: NodeHome, out: Path, uri: str | None, view_dropout: float = 0
     plan = RunPlan.from_json(held)
     fusion = fuse(home, plan, roster, view_dropout, PARTS)
     tasks = judge_tasks(fusion, None, plan.tasks, DRAWS, plan.seed, DEPLOYED)
-    meta = describe_model(home, plan, roster, fusion, tasks, Origin(None))
+    meta = describe_model(
+        home, plan, roster, fusion, tasks, Origin(None, extra={"id": home_contract(home.path).id.name})
+    )
     signer = Identity.from_seed(home.derive("identity"))
+    quality = quality_figure(home.path)
+    facts = {"plan": plan.hash.hex(), "quality": quality, "tasks": tasks}
     out.mkdir(parents=True)
     try:
         write_bundle(out / "bundle", fusion.fused, meta, home.read_arrays(SHARED_MODEL) or {}, signer)
-        (out / "result.json").write_text(json.dumps({"plan": plan.hash.hex(), "tasks": tasks}, indent=1))
+        (out / "result.json").write_text(json.dumps(facts, indent=1))
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
     version = None if uri is None else _register(uri, out, plan, tasks)
-    return Concluded(out / "bundle", tasks, version)
+    return Concluded(out / "bundle", tasks, version, quality)
 
 
 def _register(uri: str, out: Path, plan: RunPlan, tasks: dict[str, Any]) -> str | None:

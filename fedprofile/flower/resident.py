@@ -264,9 +264,9 @@ class Resident:
             self._status = replace(self._status, **changes)
 
 
-def run_resident(settings: ResidentSettings) -> None:
+def run_resident(settings: ResidentSettings, on_refusal: Callable[[str], None] = lambda _: None) -> None:
     """In the main thread, until SIGTERM or SIGINT."""
-    resident = Resident(settings)
+    resident = Resident(settings, on_refusal=on_refusal)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: resident.stop())
     resident.run()

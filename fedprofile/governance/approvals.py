@@ -52,8 +52,9 @@ class Approval:
         person = people.get(self.person)
         if person is None:
             return "no such person"
+        if not self.is_signed_by(person):
+            return "not signed by this person's key"
         checks = (
-            (not self._is_signed_by(person), "not signed by this person's key"),
             (not person.is_live(now), "the person is revoked or no longer valid"),
             (self.role not in person.roles or self.role not in NEEDED, f"the person is no {self.role} who decides"),
             (not self.made <= now < self.expires, "expired, or not made yet"),
@@ -77,7 +78,7 @@ class Approval:
         except (ValueError, KeyError, TypeError):
             raise DataError("an approval", "not of this form", "Let the person approve again.") from None
 
-    def _is_signed_by(self, person: Person) -> bool:
+    def is_signed_by(self, person: Person) -> bool:
         try:
             verify(person.sign_pk, _SIGNED, self.hash, self.signature)
         except ProtocolError:
@@ -117,21 +118,23 @@ class Count:
 def count(approvals: Iterable[Approval], about: tuple[str, str, str], people: People, trainer: str, now: int) -> Count:
     """Judge approvals, in the order they were made, for (registry, manifest, report); ``trainer``: a person's id."""
     last: dict[str, Approval] = {}
-    refused: list[str] = []
+    refused: list[tuple[str, str]] = []
     for given in approvals:
+        person = people.get(given.person)
         if (given.registry, given.manifest, given.report) != about:
-            why = "of another bundle, gate report or registry"
+            refused.append((given.person, "of another bundle, gate report or registry"))
         elif given.person == trainer:
-            why = "the trainer does not approve"
-        else:
-            why = given.refusal(people, now)
-        if why:
-            refused.append(f"approval of {given.person!r} does not count: {why}")
+            refused.append((given.person, "the trainer does not approve"))
+        elif person is None or not given.is_signed_by(person):
+            refused.append((given.person, given.refusal(people, now)))
         else:
             last[given.person] = given
-    counted = tuple(last.values())
+    # Only now: a rejection that has run out must not bring back the approval that it replaced.
+    refused += [(given.person, why) for given in last.values() if (why := given.refusal(people, now))]
+    counted = tuple(given for given in last.values() if not given.refusal(people, now))
     reasons = [f"{a.person!r} rejects it" for a in counted if a.decision == "reject"]
     given_by = {role: {a.person for a in counted if a.role == role and a.decision == "approve"} for role in NEEDED}
     lacking = [f"no {role} has approved it" for role in NEEDED if not given_by[role]]
     # One person speaks in one role, the last; so two roles are two persons, and people have a key each.
-    return Count(counted, tuple(reasons + lacking + (refused if lacking else [])))
+    uncounted = [f"approval of {person!r} does not count: {why}" for person, why in refused]
+    return Count(counted, tuple(reasons + lacking + (uncounted if lacking else [])))

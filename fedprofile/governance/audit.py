@@ -47,7 +47,8 @@ class Begun(Event):
 class Decided(Event):
     """A plan was approved or refused. ``by``: "people" who signed it, or the node's own "policy".
 
-    ``columns`` are the names of those that this node would bring, ``label_eps`` the total per customer.
+    ``columns`` are the names of those that this node would bring, ``label_eps`` the total per customer. ``runs``: of a
+    standing approval, how many runs it is for; ``under``: of a plan that runs under one, the hash of the approved plan.
     """
 
     NAME = "plan"
@@ -61,14 +62,16 @@ class Decided(Event):
     rounds: int
     label_eps: float | None
     until: str | None = None
+    runs: int | None = None
+    under: str | None = None
 
 
 @dataclass(frozen=True)
 class TableUsed(Event):
     """Rows of the snapshot entered a run: how many, which columns, under which contract and consent ledger.
 
-    ``contract`` is its root, ``consent`` the head of the ledger that allowed the rows, ``consent_line`` its length;
-    None where the home has none (a simulation).
+    ``contract`` is its root, ``consent`` the head of the ledger that allowed the rows, ``consent_line`` its length,
+    ``quality`` the figure of the snapshot's check; None where the home has none (a simulation).
     """
 
     NAME = "table"
@@ -79,6 +82,7 @@ class TableUsed(Event):
     contract: str | None
     consent: str | None
     consent_line: int | None
+    quality: float | None = None
 
 
 @dataclass(frozen=True)

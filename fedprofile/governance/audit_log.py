@@ -59,6 +59,8 @@ class AuditLog:
             self.chain.check_signature(fresh[-1][0], self.identity.sign_pk)
         for head, record in fresh:
             self._take(head, record)
+        if self.head.seq > pinned.seq:
+            self.chain.settle()  # or the next look would take the older head for a log that was put back
 
     def write(self, *events: Event, checkpoint: bool = False) -> Head:
         """All of the events or none, durable when it returns. Raises DataError as ``refresh``, OSError (disk full)."""

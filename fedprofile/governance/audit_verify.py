@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,9 +51,12 @@ class Verified:
         return {"ok": True, "lines": self.head.seq, "head": self.head.hash.hex(), **plain}
 
     def to_text(self) -> str:
+        return "\n".join(f"{name:<13}{text}" for name, text in self.rows().items())
+
+    def rows(self) -> dict[str, str]:
         whose = "given" if self.key_given else "named by the log itself: compare it with the roster"
         times = f"{_day(self.first)} to {_day(self.last)}" if self.first and self.last else "no times (a simulation)"
-        lines = {
+        return {
             "party": self.party,
             "lines": f"{self.head.seq}, numbered without a gap, {times}",
             "signature": f"good, key {self.key} ({whose})",
@@ -63,13 +66,18 @@ class Verified:
             "heads": f"{self.heads} that others hold are in it",
             "gaps": f"{self.rest} bytes of an unfinished write at the end" if self.rest else "none",
         }
-        return "\n".join(f"{name:<13}{text}" for name, text in lines.items())
 
 
-def verify_log(folder: Path, key: bytes | None = None, heads: Iterable[bytes] = ()) -> Verified:
+def verify_log(
+    folder: Path,
+    key: bytes | None = None,
+    heads: Iterable[bytes] = (),
+    each: Callable[[Record], object] = lambda _: None,
+) -> Verified:
     """Every line, number, hash, signature and checkpoint. Raises DataError naming the first line that is wrong.
 
-    ``key``: the holder's raw Ed25519 key (32 bytes). Raises UsageError where there is no log.
+    ``key``: the holder's raw Ed25519 key (32 bytes). ``each`` is told of every event, in order; what it was told
+    counts only if this returns. Raises UsageError where there is no log.
     """
     path = folder / FILE
     party, named = _whose(path)
@@ -88,6 +96,7 @@ def verify_log(folder: Path, key: bytes | None = None, heads: Iterable[bytes] = 
             chain.check_signature(found, holder)
             wanted.discard(found.hash)
             last = found
+        each(record)
     if last == START:
         raise DataError(f"{FILE}, line 1", "no line is signed", _RESTORE)
     if wanted:
@@ -103,17 +112,14 @@ def verify_log(folder: Path, key: bytes | None = None, heads: Iterable[bytes] = 
 
 def heads_of(party: str, folder: Path) -> set[bytes]:
     """The heads of ``party`` that another party's log holds, from signed uploads. Raises as ``verify_log`` does."""
-    holder, _ = _whose(folder / FILE)
-    held = set()
-    for record in Chain(folder / FILE, chain_name(holder)):
+    held = set[bytes]()
+
+    def take(record: Record) -> None:
         if record["event"] == Heads.NAME and party in record.get("peers", {}):
             held.add(bytes.fromhex(record["peers"][party]))
+
+    verify_log(folder, each=take)
     return held
-
-
-def read_log(folder: Path) -> list[Record]:
-    """The events of a log that ``verify_log`` accepted, in order."""
-    return list(Chain(folder / FILE, chain_name(_whose(folder / FILE)[0])))
 
 
 def _whose(path: Path) -> tuple[str, bytes]:
@@ -140,7 +146,6 @@ def verify_shown(
     """``verify_log`` against ``heads`` and against those that the log of ``peer``, checked as well, holds."""
     held = set(heads)
     if peer is not None:
-        verify_log(peer)
         held |= heads_of(_whose(folder / FILE)[0], peer)
     return verify_log(folder, key, held)
 

@@ -18,9 +18,11 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fedprofile.errors import DataError, ProtocolError
 from fedprofile.secagg.identity import verify
@@ -68,26 +70,19 @@ class Chain:
 
         Raises DataError where the chain ends before its head, OSError (disk full) with the chain as it was.
         """
-        if self.sign is None or not records:
-            raise ValueError("an append needs a signing key and a record")
-        with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not (self._pin.exists() or file.seek(0, os.SEEK_END)):
-                self._keep(START)
-                _sync_folder(self.path.parent)
+        with self._locked() as file:
+            return self._add(file, self._end(file), records)
+
+    def swap(self, old: Head, record: Record) -> Head | None:
+        """``append`` if the chain still ends at ``old``; None if somebody was faster."""
+        with self._locked() as file:
             before = self._end(file)
-            lines, head = link(self.name, before, records, self.sign)
-            try:
-                file.truncate(before.end)
-                file.seek(before.end)
-                file.write(lines)
-                file.flush()
-                os.fsync(file.fileno())
-                self._keep(head)
-            except OSError:
-                os.ftruncate(file.fileno(), before.end)
-                raise
-        return head
+            return self._add(file, before, (record,)) if before == old else None
+
+    def settle(self) -> None:
+        """Keep the head of an append that finished, but whose process was killed before it wrote the head."""
+        with self._locked() as file:
+            self._keep(self._end(file))
 
     def lines(self, after: Head = START) -> Iterator[tuple[Head, Record]]:
         """Each line behind ``after`` that a signature covers, checked, with the head that it makes.
@@ -149,14 +144,39 @@ class Chain:
         except (ValueError, KeyError, TypeError):
             raise DataError(self._pin.name, "the head of a chain is damaged", "Restore it from the backup.") from None
 
+    @contextmanager
+    def _locked(self) -> Iterator[FileIO]:
+        # Unbuffered: what a full disk did not take must not be tried again, behind a hole, when the file is closed.
+        with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+
+    def _add(self, file: FileIO, before: Head, records: tuple[Record, ...]) -> Head:
+        if self.sign is None or not records:
+            raise ValueError("an append needs a signing key and a record")
+        lines, head = link(self.name, before, records, self.sign)
+        try:
+            file.truncate(before.end)
+            file.seek(before.end)
+            _write_whole(file, lines)
+            os.fsync(file.fileno())
+            self._keep(head)
+        except OSError:
+            file.truncate(before.end)
+            raise
+        return head
+
     @property
     def _pin(self) -> Path:
         return self.path.with_suffix(".head")
 
-    def _end(self, file: IO[bytes]) -> Head:
+    def _end(self, file: FileIO) -> Head:
         """The last head that counts: the pinned one, or of a finished append whose head was not written any more."""
         if not self._pin.exists():
-            raise DataError(self._pin.name, "the head of a chain is missing", "Restore it from the backup.")
+            if file.seek(0, os.SEEK_END):
+                raise DataError(self._pin.name, "the head of a chain is missing", "Restore it from the backup.")
+            self._keep(START)
+            _sync_folder(self.path.parent)
         head = self.pinned()
         if file.seek(0, os.SEEK_END) < head.end:
             raise self._broken(head.seq, "lines were cut: the chain ends before its head")
@@ -223,6 +243,11 @@ def _broken(where: str, line: int, what: str) -> DataError:
 def _encode(body: Record, mark: bytes, signature: bytes) -> bytes:
     signed = {"sig": signature.hex()} if signature else {}
     return canonical({**body, "hash": mark.hex(), **signed}) + b"\n"
+
+
+def _write_whole(file: FileIO, data: bytes) -> None:
+    while data:
+        data = data[file.write(data) :]
 
 
 def _sync_folder(folder: Path) -> None:

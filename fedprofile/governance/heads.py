@@ -7,8 +7,6 @@ that whoever only holds the storage can stop a registry, but not speak in it.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,11 +41,4 @@ class FileHeads:
         return Chain(self.path, LOG).lines(after)
 
     def swap(self, old: Head, record: Record, sign: Sign) -> Head | None:
-        with os.fdopen(os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            chain = Chain(self.path, LOG, sign)
-            # A finished line whose head was not written any more counts as well.
-            head = chain.pinned()
-            for head, _ in chain.lines(head):  # noqa: B007, B020
-                pass
-            return chain.append(record) if head == old else None
+        return Chain(self.path, LOG, sign).swap(old, record)

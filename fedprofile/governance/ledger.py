@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fedprofile.errors import DataError, UsageError
 from fedprofile.governance.chain import SIGNED_HEAD, START, Chain, Head, Record
 from fedprofile.governance.consent_records import Seconds, Terms, revocation_records, signed_records
@@ -124,7 +122,3 @@ class ConsentLedger:
 
     def _key_check(self) -> str:
         return key_check(self.subject_key)
-
-
-def constant(value: int, n: int) -> Seconds:
-    return np.full(n, value, dtype=np.int64)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ def behind(uri: str, model: str, standing: Standing) -> list[str]:
     Raises DeploymentError where MLflow does not answer, DataError where it was told of a later head.
     """
     with _reached(uri) as client:
-        return _behind(client, model, standing)
+        return _behind(_registered(client, model), _versions(client, model), model, standing)
 
 
 def sync(uri: str, model: str, standing: Standing) -> list[str]:
@@ -47,22 +47,24 @@ def sync(uri: str, model: str, standing: Standing) -> list[str]:
     Raises as ``behind``, and DataError where a version that an alias is to name holds another bundle there.
     """
     with _reached(uri) as client:
-        late = _behind(client, model, standing)
+        registered, versions = _registered(client, model), _versions(client, model)
+        late = _behind(registered, versions, model, standing)
         if not late:
             return late
-        registered = _registered(client, model) or client.create_registered_model(model)
+        registered = registered or client.create_registered_model(model)
         for version, tags in standing.tags.items():
-            found = _version(client, model, version)
+            found = versions.get(version)
             if found is None:
                 continue
+            # First, as equal tags say that nothing is left to do.
+            _log_report(client, found, standing.reports.get(version))
             for key, value in tags.items():
                 if found.tags.get(key) != value:
                     client.set_model_version_tag(model, version, key, value)
-            _log_report(client, found, standing.reports.get(version))
         for alias, _, wanted in _moved(registered, standing):
             if wanted is None:
                 client.delete_registered_model_alias(model, alias)
-            elif _version(client, model, wanted) is not None:
+            elif wanted in versions:
                 _check_bundle(client, uri, model, wanted, standing.tags[wanted][MANIFEST])
                 client.set_registered_model_alias(model, alias, wanted)
         client.set_registered_model_tag(model, CHAMPION, standing.champion)
@@ -108,18 +110,19 @@ def _check_bundle(client: MlflowClient, uri: str, model: str, version: str, mani
             raise DataError(f"version {version}", "MLflow holds another bundle than the one that was judged", mend)
 
 
-def _behind(client: MlflowClient, model: str, standing: Standing) -> list[str]:
-    registered = _registered(client, model)
+def _behind(
+    registered: RegisteredModel | None, versions: Mapping[str, ModelVersion], model: str, standing: Standing
+) -> list[str]:
     if registered is None:
         return [f"there is no registered model {model!r}"]
     _check_head(registered, standing)
     late = []
     for alias, held, wanted in _moved(registered, standing):
         late.append(f"@{alias} is {_said(held)}, the head says {_said(wanted)}")
-        if wanted is not None and _version(client, model, wanted) is None:
+        if wanted is not None and wanted not in versions:
             late.append(f"version {wanted} is not there")
     for version, tags in standing.tags.items():
-        found = _version(client, model, version)
+        found = versions.get(version)
         if found is not None and any(found.tags.get(key) != value for key, value in tags.items()):
             late.append(f"the tags of version {version} are behind")
     if registered.tags.get(HEAD) != _head(standing) or registered.tags.get(CHAMPION) != standing.champion:
@@ -167,6 +170,21 @@ def _registered(client: MlflowClient, model: str) -> RegisteredModel | None:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
+
+
+def _versions(client: MlflowClient, model: str) -> dict[str, ModelVersion]:
+    """All of them, by number, in a request for every thousand: over a network one each takes seconds."""
+    found: dict[str, ModelVersion] = {}
+    token = None
+    while token != "":
+        page = client.search_model_versions(f"name={_quoted(model)}", max_results=1000, page_token=token)
+        found |= {str(version.version): version for version in page}
+        token = page.token or ""
+    return found
+
+
+def _quoted(model: str) -> str:
+    return f'"{model}"' if "'" in model else f"'{model}'"
 
 
 def _version(client: MlflowClient, model: str, version: str) -> ModelVersion | None:

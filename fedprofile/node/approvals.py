@@ -1,102 +1,101 @@
 """Plans that ask for this node's approval, and what its people decided. No row is read for a plan before that.
 
-::
-
-    plans/HASH.json    the plan, when it was first seen, and the decision: signed by this node, valid until a day
-
-A node whose configuration says ``approve: auto`` lets its policy decide alone, as every simulated node does.
+A node whose configuration says ``approve: auto`` lets its policy decide alone, as every simulated node does. An
+approval by hand of more than one run is a *standing* one: later plans that ask for no more
+(``fedprofile.node.standing``) run under it without asking, until its day, its number of runs by the audit log, or its
+people's "no".
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any, Literal
 
-from fedprofile.errors import ProtocolError, UsageError
+from fedprofile.errors import UsageError
 from fedprofile.governance.audit import Decided
-from fedprofile.node.audit import record
+from fedprofile.node.audit import Begun, log_of
 from fedprofile.node.budgets import label_eps
 from fedprofile.node.home import NodeHome
-from fedprofile.node.policy import write_json
+from fedprofile.node.plans import SHORT, AskedPlan, asked_plans, file_of, keep, read
 from fedprofile.node.snapshot import TABLE
 from fedprofile.node.source import column_names
+from fedprofile.node.standing import Terms, covers
 from fedprofile.secagg.codes import refusal
-from fedprofile.secagg.identity import Identity, verify
-from fedprofile.types import Policy, RunPlan, canonical
+from fedprofile.secagg.identity import Identity
+from fedprofile.types import Policy, RunPlan
 
-FOLDER, PENDING_AT_MOST = "plans", 100
-_DECISION = "plan-decision"
+PENDING_AT_MOST = 100
 _LINE = 120
 
 
 @dataclass(frozen=True)
-class AskedPlan:
-    """``decision`` is "pending", "approved" or "refused"; ``until`` the last day on which an approval counts."""
+class Approval:
+    """Who lets a plan run. ``under``: hash of the plan whose standing approval covers it."""
 
-    plan: RunPlan
-    profile: str
-    seen: str
-    decision: str = "pending"
-    until: str = ""
-
-    @property
-    def id(self) -> str:
-        """Enough of the plan's hash to name it."""
-        return self.plan.hash.hex()[:12]
+    by: Literal["people", "policy"]
+    until: str | None = None
+    under: str | None = None
 
 
-def asked_plans(home: NodeHome) -> Iterator[AskedPlan]:
-    """All plans that were ever asked for, the oldest first."""
-    files = sorted((home.path / FOLDER).glob("*.json"), key=lambda p: p.stat().st_mtime_ns)
-    identity = Identity.from_seed(home.derive("identity"))
-    for file in files:
-        yield _read(file, identity)
+def check_approved(home: NodeHome, plan: RunPlan, today: date, begun: Begun) -> Approval | None:
+    """What lets the plan run now; None where it waits for people, who find it noted.
 
-
-def check_approved(home: NodeHome, plan: RunPlan, profile: str, today: date) -> bool:
-    """Whether the plan may run now; one that was never seen is noted and waits.
-
-    Raises PolicyRefusal("plan_refused") where somebody said no, or too many plans wait.
+    ``begun``: by the audit log. Raises PolicyRefusal("plan_refused") where somebody said no, or too many plans wait.
     """
     if home.config.approve == "auto":
-        return True
-    identity = Identity.from_seed(home.derive("identity"))
-    file = _file(home, plan)
-    if not file.exists():
-        if sum(1 for p in asked_plans(home) if p.decision == "pending") >= PENDING_AT_MOST:
-            raise refusal("plan_refused", "too many plans wait for a decision")
-        file.parent.mkdir(exist_ok=True, mode=0o700)
-        seen = datetime.now(UTC).isoformat(timespec="seconds")
-        _write(file, AskedPlan(plan, profile, seen), b"")
-        return False
-    held = _read(file, identity)
-    if held.decision == "refused":
+        return Approval("policy")
+    file = file_of(home, plan)
+    held = read(file, Identity.from_seed(home.derive("identity"))) if file.exists() else None
+    if held and held.decision == "refused":
         raise refusal("plan_refused", "this node's people said no")
-    return held.decision == "approved" and date.fromisoformat(held.until) >= today
+    if held and not held.under and held.holds(today):
+        return Approval("people", held.until)
+    asked = held or AskedPlan(plan, home.config.profile, datetime.now(UTC).isoformat(timespec="seconds"))
+    known = list(asked_plans(home))
+    standing = next((g for g in known if g.lets(plan, today, begun) and not why_not(home, g, asked)), None)
+    if standing:
+        settled = replace(asked, decision="approved", until=standing.until, under=standing.plan.hash.hex())
+        if settled != held:
+            keep(home, settled)
+        return Approval("policy", standing.until, settled.under)
+    if held is None and sum(1 for p in known if p.decision == "pending") >= PENDING_AT_MOST:
+        raise refusal("plan_refused", "too many plans wait for a decision")
+    if held is None or held.under:
+        keep(home, replace(asked, decision="pending", until="", under=""))
+    return None
 
 
-def decide(home: NodeHome, name: str, approved: bool, until: date) -> AskedPlan:
+def why_not(home: NodeHome, given: AskedPlan, asked: AskedPlan) -> list[str]:
+    """Why a standing approval does not cover a plan, for what this node brings today; empty where it does."""
+    now = Terms(asked.plan, home.config.profile, own_columns(home, asked.plan))
+    return covers(Terms(given.plan, given.profile, given.columns), now)
+
+
+def decide(home: NodeHome, name: str, approved: bool, until: date, runs: int = 1) -> AskedPlan:
     """Keep a signed decision, in the audit log before it counts. ``name``: the plan's id or the beginning of it.
 
-    Raises UsageError for none or several such plans, or an approval that has ended already.
+    ``runs`` > 1 makes a standing approval. Raises UsageError for none or several such plans, an approval that has
+    ended already, or one of no run.
     """
     found = [p for p in asked_plans(home) if p.plan.hash.hex().startswith(name)]
     if len(found) != 1 or not name:
         known = ", ".join(p.id for p in asked_plans(home)) or "none"
         raise UsageError(f"{len(found)} plans are named {name!r}", f"Known: {known}.")
     if approved and until < datetime.now(UTC).date():
-        raise UsageError("an approval cannot end in the past", "Give a later day with --until.")
+        raise UsageError("an approval cannot end in the past", "Give --days 0 or more.")
+    if runs < 1:
+        raise UsageError(f"an approval of {runs} runs is none", "Give --runs 1 or more, or `refuse` the plan.")
     asked = found[0]
     decision: Literal["approved", "refused"] = "approved" if approved else "refused"
-    last = until.isoformat() if approved else ""
-    settled = AskedPlan(asked.plan, asked.profile, asked.seen, decision, last)
-    identity = Identity.from_seed(home.derive("identity"))
-    record(home, decided(home, asked.plan, decision, "people", last or None))
-    _write(_file(home, asked.plan), settled, identity.sign(_DECISION, _decision(settled)))
+    last, standing = until.isoformat() if approved else "", runs > 1
+    columns = own_columns(home, asked.plan) if standing else ()
+    settled = AskedPlan(asked.plan, asked.profile, asked.seen, decision, last, runs, columns)
+    event = decided(home, asked.plan, decision, Approval("people", last or None), runs if standing else None)
+    with home.lock():
+        log_of(home).write(event)
+        keep(home, settled)
     return settled
 
 
@@ -104,23 +103,27 @@ def decided(
     home: NodeHome,
     plan: RunPlan,
     decision: Literal["approved", "refused"],
-    by: Literal["people", "policy"],
-    until: str | None = None,
+    approval: Approval,
+    runs: int | None = None,
 ) -> Decided:
     """What the audit log says of a decision; ``columns`` are those that the plan or the snapshot names, by name.
 
     A plan that is refused was written by others: of its texts no more than a line is kept.
     """
-    agreed, table = plan.schemas.get(home.config.role), home.path / TABLE
-    columns = agreed.columns if agreed else tuple(column_names(table)) if table.exists() else ()
     tasks = tuple(t.name[:_LINE] for t in plan.tasks[:_LINE])
     return Decided(
-        decision, by, plan.hash.hex(), plan.run_id.hex(), plan.purpose[:_LINE], tasks, columns,
-        plan.learning.rounds, label_eps(plan), until,
+        decision, approval.by, plan.hash.hex(), plan.run_id.hex(), plan.purpose[:_LINE], tasks,
+        own_columns(home, plan), plan.learning.rounds, label_eps(plan), approval.until, runs, approval.under,
     )  # fmt: skip
 
 
-def describe(asked: AskedPlan, policy: Policy, columns: Sequence[str]) -> dict[str, Any]:
+def own_columns(home: NodeHome, plan: RunPlan) -> tuple[str, ...]:
+    """What this node would bring: the columns that the plan agreed on for its role, else those of its snapshot."""
+    agreed, table = plan.schemas.get(home.config.role), home.path / TABLE
+    return agreed.columns if agreed else tuple(column_names(table)) if table.exists() else ()
+
+
+def describe(asked: AskedPlan, policy: Policy, columns: Sequence[str], begun: Begun) -> dict[str, Any]:
     """What a partner has to know before it says yes; ``columns`` are those of its own table that a run reads."""
     plan, learning = asked.plan, asked.plan.learning
     eps = plan.label_eps
@@ -128,6 +131,8 @@ def describe(asked: AskedPlan, policy: Policy, columns: Sequence[str]) -> dict[s
         "id": asked.id,
         "decision": asked.decision,
         "until": asked.until,
+        "runs_left": asked.left(begun) if asked.decision == "approved" else 0,
+        "approved_under": asked.under[:SHORT],
         "seen": asked.seen,
         "purpose": plan.purpose,
         "tasks": {t.name: f"{t.kind}, {t.classes} classes" for t in plan.tasks},
@@ -149,33 +154,15 @@ def describe(asked: AskedPlan, policy: Policy, columns: Sequence[str]) -> dict[s
     }
 
 
+def why_asked(home: NodeHome, asked: AskedPlan, today: date, begun: Begun) -> dict[str, list[str]]:
+    """Why no standing approval covers a plan that waits: reasons by the id of each."""
+    return {
+        given.id: why_not(home, given, asked) if given.left(begun) else ["its runs have all begun"]
+        for given in asked_plans(home)
+        if given.stands(today)
+    }
+
+
 def uploads(plan: RunPlan) -> int:
     """Masked vectors that a node sends at most, retries aside: counts, updates and encoders, gains, scores."""
     return 1 + 2 * plan.learning.rounds + 1 + 1
-
-
-def _file(home: NodeHome, plan: RunPlan) -> Path:
-    return home.path / FOLDER / f"{plan.hash.hex()}.json"
-
-
-def _decision(asked: AskedPlan) -> bytes:
-    return canonical({"plan": asked.plan.hash.hex(), "decision": asked.decision, "until": asked.until})
-
-
-def _write(file: Path, asked: AskedPlan, signature: bytes) -> None:
-    plain = {"profile": asked.profile, "seen": asked.seen, "decision": asked.decision, "until": asked.until}
-    plan = json.loads(asked.plan.to_json())
-    write_json(file, {"plan": plan, **plain, "signature": signature.hex()})
-
-
-def _read(file: Path, identity: Identity) -> AskedPlan:
-    """Raises UsageError for a decision that this node did not sign."""
-    try:
-        raw = json.loads(file.read_text())
-        plan = RunPlan.from_json(canonical(raw["plan"]))
-        asked = AskedPlan(plan, raw["profile"], raw["seen"], raw["decision"], raw["until"])
-        if asked.decision != "pending":
-            verify(identity.sign_pk, _DECISION, _decision(asked), bytes.fromhex(raw["signature"]))
-    except (ProtocolError, ValueError, KeyError, TypeError):
-        raise UsageError(f"{file} was changed by somebody else", "Find out who; remove it to be asked again.") from None
-    return asked

@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from fedprofile.errors import DataError, ProtocolError
-from fedprofile.governance.audit import FILE, Event, Heads, Refused, Sent, TableUsed
+from fedprofile.governance.audit import FILE, Decided, Event, Heads, Refused, Sent, TableUsed
 from fedprofile.governance.audit_log import NEVER_BACK, AuditLog
 from fedprofile.governance.chain import Head, Record
 from fedprofile.messages import Envelope
@@ -35,6 +35,8 @@ _SUMS: dict[str, Callable[[bytes, Roster], Upload | Agree | Reveal]] = {
     "reveals": Reveal.decode,
 }
 Place = tuple[str, str, str, int, int]
+Begun = dict[str, set[str]]
+"""Hash of a plan with a standing approval -> hashes of the later plans that ran under it."""
 
 
 def log_of(home: NodeHome) -> AuditLog:
@@ -47,6 +49,19 @@ def record(home: NodeHome, *events: Event) -> None:
     """Durable when it returns; takes the home's lock."""
     with home.lock():
         log_of(home).write(*events)
+
+
+def begun_under(home: NodeHome) -> Begun:
+    """By the log as it is on disk; a reader needs no lock. Raises DataError for one that was changed."""
+    begun: Begun = {}
+    for line in log_of(home).chain:
+        _note_begun(begun, line)
+    return begun
+
+
+def _note_begun(begun: Begun, record: Record) -> None:
+    if record["event"] == Decided.NAME and "under" in record:
+        begun.setdefault(record["under"], set()).add(record["plan"])
 
 
 class NodeAudit:
@@ -62,6 +77,7 @@ class NodeAudit:
         self._sent: set[Place] = set()
         self._peers: dict[tuple[str, str], tuple[str, int]] = {}
         self._table: Record = {}
+        self.begun: Begun = {}
 
     # -- what the log knows ----------------------------------------------------------------------
     @property
@@ -100,6 +116,7 @@ class NodeAudit:
             self._table = {k: v for k, v in record.items() if k != "at"}
         elif record["event"] == Sent.NAME and record["type"] == "uploads":
             self._sent |= {(record["run"], *sum) for sum in record["sums"]}
+        _note_begun(self.begun, record)
 
     # -- what is written -------------------------------------------------------------------------
     def note(self, *events: Event) -> None:

@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedprofile.errors import UsageError
+from fedprofile.node.files import replace_private
 from fedprofile.node.secret import FILE as SECRET
 from fedprofile.node.secret import encode_secret, read_secret
 
@@ -93,7 +94,7 @@ class NodeHome:
         if secret is None:
             home._root = own_secret(home.keys, passphrase)
         else:
-            _write_private(home.keys / SECRET, secret)
+            replace_private(home.keys / SECRET, secret)
         return home
 
     @property
@@ -110,8 +111,8 @@ class NodeHome:
         return read_secret(self.keys / SECRET)
 
     def write_key_file(self, path: Path, data: bytes) -> None:
-        """Atomically write a file that outlives runs, readable by this user only."""
-        _write_private(path, data)
+        """Durably replace a file that outlives runs, readable by this user only."""
+        replace_private(path, data)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -165,7 +166,7 @@ def own_secret(folder: Path, passphrase: bytes | None = None) -> bytes:
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         secret = os.urandom(32)
-        _write_private(file, encode_secret(secret, passphrase))
+        replace_private(file, encode_secret(secret, passphrase))
         return secret
     return read_secret(file)
 

@@ -21,7 +21,7 @@ from fedprofile.errors import (
 )
 from fedprofile.messages import Envelope
 from fedprofile.node.aligning import Aligning, PartnerAligning
-from fedprofile.node.approvals import check_approved, decided
+from fedprofile.node.approvals import Approval, check_approved, decided
 from fedprofile.node.audit import NodeAudit
 from fedprofile.node.budgets import spent
 from fedprofile.node.home import NodeHome
@@ -171,15 +171,20 @@ class Node:
         try:
             self._check_plan(plan, envelope.body.get("profile"))
         except PolicyRefusal:
-            self.audit.note(decided(self.home, plan, "refused", "policy"))
+            self.audit.note(decided(self.home, plan, "refused", Approval("policy")))
             raise
-        if not check_approved(self.home, plan, self.home.config.profile, datetime.now(UTC).date()):
+        begun = self.audit.begun
+        approval = check_approved(self.home, plan, datetime.now(UTC).date(), begun)
+        if approval is None:
             return Envelope("pending")
-        if self.home.read("plan.json") != plan.to_json():
+        first = self.home.read("plan.json") != plan.to_json()
+        if first:
             self.home.clear_run()
             self.home.write("plan.json", plan.to_json())
-            if self.home.config.approve == "auto":
-                self.audit.note(decided(self.home, plan, "approved", "policy"))
+        if approval.under:  # what is in the log counts, whatever a crash left in the run's folder
+            first = plan.hash.hex() not in begun.get(approval.under, ())
+        if approval.by == "policy" and first:
+            self.audit.note(decided(self.home, plan, "approved", approval))
         self._run = None
         self.journal.append({"event": "approved", "plan": plan.hash.hex(), "purpose": plan.purpose})
         return Envelope("approval", {"plan": plan.hash.hex()}, (self.identity.sign("approval", plan.hash),))

@@ -22,7 +22,7 @@ from fedprofile.node.consent import ledger_head, permit_of, remember_trained, va
 from fedprofile.node.home import NodeHome
 from fedprofile.node.randomness import ByteSource, keystream_source
 from fedprofile.node.scoring import place, weigh
-from fedprofile.node.snapshot import contract_root, held_table
+from fedprofile.node.snapshot import contract_root, held_table, quality_figure
 from fedprofile.node.source import now, read_permitted, restrict
 from fedprofile.node.spine import SHARE, read_spine
 from fedprofile.node.training import LocalTraining
@@ -63,7 +63,8 @@ class NodeRun:
         withdraw(self.home, np.setdiff1d(remaining.rows, spine.rows))
         head, line = ledger_head(self.permit)
         facts = len(table), tuple(table.columns), contract_root(self.home.path), head, line
-        self._note(TableUsed(self.plan.run_id.hex(), self.plan.purpose, *facts))
+        figure = quality_figure(self.home.path)
+        self._note(TableUsed(self.plan.run_id.hex(), self.plan.purpose, *facts, figure))
         return table, spine
 
     @property

@@ -32,6 +32,13 @@ def contract_root(home: Path) -> str | None:
     return None if record is None else str(record["contract"]["root"])
 
 
+def quality_figure(home: Path) -> float | None:
+    """The data-quality figure of the snapshot, None where none was measured (a simulated home)."""
+    record = read_record(home)
+    figure = None if record is None else record.get("quality", {}).get("figure")
+    return None if figure is None else float(figure)
+
+
 def held_table(home: NodeHome) -> Path:
     """The snapshot, after it was compared with intake.json and with what this run has read before.
 

@@ -15,7 +15,7 @@ from fedprofile.label_owner.home import read_fold
 from fedprofile.models.metrics import METRICS
 from fedprofile.node.consent import ledger_of
 from fedprofile.node.home import NodeHome
-from fedprofile.node.snapshot import read_record
+from fedprofile.node.snapshot import quality_figure, read_record
 from fedprofile.registry.provenance import git_commit
 from fedprofile.registry.reference import make_reference
 from fedprofile.types import Roster, RunPlan
@@ -88,7 +88,8 @@ def _contract(home: NodeHome) -> dict[str, Any]:
     record = read_record(home.path)
     if record is None:
         return {"root": None, "reason": _SIMULATED_DATA}
-    return {"root": record["contract"]["root"], "table": record["table"]["sha256"], "read_on": record["read_on"]}
+    facts = {"root": record["contract"]["root"], "table": record["table"]["sha256"], "read_on": record["read_on"]}
+    return facts | {"quality": quality_figure(home.path)}
 
 
 def _consent(home: NodeHome) -> dict[str, Any]:

@@ -24,8 +24,11 @@ _HASH_SPLIT = (
     "Held-out customers are drawn by a hash from the same snapshot as the others: the PSI of inputs tells of that "
     "snapshot alone, not of customers who come later."
 )
-_UNCALIBRATED = (
-    "The red flags' power and false alarms have not been measured: a pass does not say that no backdoor is there."
+_RED_FLAGS = (
+    "Red flags at the default bars, measured on small models (experiments/backdoors): together they found 60 of 60 "
+    "strong, 58 of 58 medium and 33 of 50 weak planted backdoors, and were wrong about 3 of 100 clean models. Not seen "
+    "are a trigger in a partner's score that no test customer carries yet, and one made of several usual values of the "
+    "label owner's columns (1 of 8 found): a pass does not say that no backdoor is there."
 )
 
 
@@ -39,7 +42,7 @@ def gather(
     held = read_held(home, challenger)
     measures = [*_quality(challenger, champion, held, settings), *_facts(challenger, folder, held, today)]
     measures += flag_measures(challenger, held, settings.seed)
-    notes = (_HASH_SPLIT, _UNCALIBRATED) + (() if champion is None else champion_notes(challenger, champion, held))
+    notes = (_HASH_SPLIT, _RED_FLAGS) + (() if champion is None else champion_notes(challenger, champion, held))
     return Evidence(challenger.seal.manifest, champion and champion.seal.manifest, tuple(measures), notes)
 
 

@@ -35,21 +35,17 @@ def discrimination(
     for gate, name in (("auc", "auc"), ("calibration", "ece")):
         low, high = ends[name] or (None, None)
         yield Measure(gate, task.name, values[name], low, high, others.get(name), len(rows), _undefined(values[name]))
-    for gate, name in (("auc_against_champion", "auc"), ("log_loss_against_champion", "log_loss")):
-        yield _difference(gate, name, task, y, p, q, comparable, settings)
-
-
-def _difference(
-    gate: str, name: str, task: Task, y: Array, p: Array, q: Array | None, comparable: bool, settings: Settings
-) -> Measure:
-    if q is None:
-        return Measure(gate, task.name, None, note=NO_CHAMPION)
-    if not comparable:
-        return Measure(gate, task.name, None, note=OTHER_SPLIT)
-    d = metrics.paired_difference(y, p, q, settings.draws, settings.seed)[name]
-    if d is None:
-        return Measure(gate, task.name, None, count=len(y), note=ONE_CLASS)
-    return Measure(gate, task.name, d["difference"], d["low"], d["high"], count=len(y))
+    compared = (("auc_against_champion", "auc"), ("log_loss_against_champion", "log_loss"))
+    if q is None or not comparable:
+        why = NO_CHAMPION if q is None else OTHER_SPLIT
+        yield from (Measure(gate, task.name, None, note=why) for gate, _ in compared)
+        return
+    differences = metrics.paired_difference(y, p, q, settings.draws, settings.seed)
+    for gate, name in compared:
+        if (d := differences[name]) is None:
+            yield Measure(gate, task.name, None, count=len(y), note=ONE_CLASS)
+        else:
+            yield Measure(gate, task.name, d["difference"], d["low"], d["high"], count=len(y))
 
 
 def by_views(task: Task, held: Held, new: Scores, bank: Scores, settings: Settings) -> Iterator[Measure]:
@@ -122,10 +118,12 @@ def fairness(held: Held, new: Scored, old: Scored | None, settings: Settings) ->
         yield Measure("fairness", "", None, note="neither promotion.groups nor the data name a column")
     for column in columns:
         values = held.data.table.columns.get(column)
-        for task in new.bundle.tasks if values is not None else ():
-            yield _gap(held, new, old, task, column, group_codes(values), settings)
         if values is None:
             yield Measure("fairness", column, None, note="the label owner's table has no such column")
+            continue
+        groups = group_codes(values)
+        for task in new.bundle.tasks:
+            yield _gap(held, new, old, task, column, groups, settings)
 
 
 def _gap(held: Held, new: Scored, old: Scored | None, task: Task, column: str, groups: Array, s: Settings) -> Measure:

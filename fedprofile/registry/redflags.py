@@ -1,7 +1,7 @@
 """Red flags that the label owner can see by itself: its own columns, the shared trunk, and the partners' sums.
 
 None of them proves a backdoor or its absence. How many planted ones each finds, and how often each is wrong about
-clean models, has not been measured yet: the shipped bars are a guess, and the report says so.
+clean models, is measured in experiments/backdoors, from which the shipped bars come.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedprofile.governance.gates import Measure
-from fedprofile.models.blending import class_prior
 from fedprofile.models.linear import fit_linear
-from fedprofile.models.scores import centred_log_odds
 from fedprofile.registry.bundle import Bundle
 from fedprofile.registry.holdout import Held
 from fedprofile.types import MISSING_LABEL, Table, output_slices
@@ -23,8 +21,9 @@ from fedprofile.types import MISSING_LABEL, Table, output_slices
 Array = npt.NDArray[Any]
 
 PROBED = 64
-TAIL = 0.02
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+RARE = 0.1
+TAILS, OUTER = (0.01, 0.02, 0.04, 0.08), 0.16
+_QUANTILES = (RARE, 0.25, 0.5, 0.75, 1 - RARE)
 _REACH = 3.0
 
 
@@ -47,18 +46,25 @@ def flag_measures(bundle: Bundle, held: Held, seed: int) -> Iterator[Measure]:
 def input_flag(bundle: Bundle, probed: Table, table: Table) -> tuple[float, str]:
     """(value, column and task): what one cell does to nine probed customers in ten, in log-odds of the top class.
 
-    For every column its levels, or quantiles and values beyond both ends, are set for all probed customers in turn;
-    a value counts by the shift that 90 % of them exceed, over the median value of its column: a trigger moves
-    everybody and only it does, an honest column moves people by degrees.
+    Every column is set for all probed customers to its levels, or quantiles and values beyond both ends, in turn; a
+    value counts by the shift that 90 % of them exceed, over the usual shift of its column: the median, or in a column
+    of many values the largest between its 10 % and 90 % quantiles, so that a trend is none. Only values of at most a
+    tenth of ``table`` count: an honest value that moves everybody is one that many have.
     """
     worst, where = 0.0, ""
-    for name, candidates in ((n, _candidates(table, n)) for n in table.columns):
+    base = bundle.score(probed)
+    for name in table.columns:
+        candidates, ordered = _candidates(table, name)
+        rare = _shares(table, name, candidates) <= RARE
+        if ordered:
+            rare[: len(_QUANTILES)] = False
         batch = _with(probed, name, candidates)
-        scores, base = bundle.score(batch), bundle.score(probed)
+        scores = bundle.score(batch)
         for task in bundle.tasks:
             after = _top(scores[task.name]).reshape(len(candidates), len(probed))
             shift = np.quantile(after - _top(base[task.name]), 0.1, axis=1)
-            value = float(shift.max() - np.median(shift))
+            usual = shift[~rare].max() if ordered else np.median(shift)
+            value = float(shift[rare].max(initial=-np.inf) - usual)
             if value > worst:
                 worst, where = value, f"largest at column {name!r} for {task.name!r}"
     return worst, where
@@ -70,19 +76,29 @@ def _top(p: Array) -> Array:
     return odds
 
 
-def _candidates(table: Table, name: str) -> Array:
+def _candidates(table: Table, name: str) -> tuple[Array, bool]:
+    """Values to try; True: of a column of many values, whose quantiles come first."""
     values = table.columns[name]
     if name in table.categorical:
-        return np.array([*sorted({v for v in values if v is not None}), None], dtype=object)
+        return np.array([*sorted({v for v in values if v is not None}), None], dtype=object), False
     known = values[~np.isnan(values)]
     if not len(known):
-        return np.array([0.0, np.nan])
+        return np.array([0.0, np.nan]), False
     levels = np.unique(known)
-    if len(levels) > 12:
+    ordered = len(levels) > 12
+    if ordered:
         levels = np.quantile(known, _QUANTILES)
     low, high = known.min(), known.max()
     span = max(high - low, 1.0)
-    return np.concatenate([levels, [low, high, low - _REACH * span, high + _REACH * span, np.nan]])
+    return np.concatenate([levels, [low, high, low - _REACH * span, high + _REACH * span, np.nan]]), ordered
+
+
+def _shares(table: Table, name: str, candidates: Array) -> Array:
+    """(k,) share of the table's customers who have each candidate value."""
+    values = table.columns[name]
+    if name in table.categorical:
+        return np.array([np.mean([v == c for v in values]) for c in candidates])
+    return np.array([np.mean(np.isnan(values) if np.isnan(c) else values == c) for c in candidates])
 
 
 def _with(probed: Table, name: str, candidates: Array) -> Table:
@@ -110,46 +126,39 @@ def _partners(bundle: Bundle, held: Held) -> Iterator[Measure]:
         note = "too few test customers with partners' scores"
         yield Measure("flag_partners", "", None, count=len(covered), note=note)
         return
-    bank = bundle.score(held.data.table)
+    own = bundle.model.bank.log_odds(held.data.table.take(covered))
     for task, at in output_slices(bundle.tasks).items():
-        kind = next(t for t in bundle.tasks if t.name == task)
-        y = held.data.labels[task]
-        rows = covered[y[covered] != MISSING_LABEL]
-        own = centred_log_odds(bank[task][rows], class_prior(y, held.data.train, kind.classes))
-        value = partner_flag(own, held.sums[rows, at], y[rows])
-        yield Measure("flag_partners", task, value, count=len(rows))
+        y = held.data.labels[task][covered]
+        known = y != MISSING_LABEL
+        value = partner_flag(own[known, at], held.sums[covered[known], at], y[known])
+        yield Measure("flag_partners", task, value, count=int(known.sum()))
 
 
 def partner_flag(own: Array, sums: Array, y: Array) -> float:
     """How far truth falls short of the sums where they contradict the bank most: the largest z over outputs and ends.
 
     own, sums: (n, J) log-odds of thresholds; y: (n,) classes. The part of a sum that the bank's own log-odds do not
-    explain (a line by least squares) is ranked; in the outer 2 % at either end, the customers who passed the
-    threshold are counted against how many should have, by a line fitted to the other 98 %.
+    explain (a line by least squares) is ranked; in the outer 1, 2, 4 and 8 % at either end, the customers who passed
+    the threshold are counted against how many should have, by a line fitted without the outer 16 %: triggered
+    customers among those who fit it would teach it what they claim.
     """
     worst = 0.0
     for j in range(own.shape[1]):
-        x, s, hit = own[:, j], sums[:, j].astype(np.float64), (y > j).astype(float)
-        if len(hit) < PROBED or hit.min() == hit.max():
+        x, s, hit = own[:, j], sums[:, j].astype(float), (y > j).astype(np.int64)
+        if len(hit) < PROBED:
             continue
-        rest = s - np.polyval(np.polyfit(x, s, 1), x)
-        order = np.argsort(rest, kind="stable")
-        k = max(5, int(TAIL * len(order)))
-        for sign, tail in ((1, order[-k:]), (-1, order[:k])):
-            p = _expected(x, s, hit, tail)
-            spread = np.sqrt((p * (1 - p)).sum())
-            worst = max(worst, float(sign * (p - hit[tail]).sum() / max(spread, 0.5)))
+        order = np.argsort(s - np.polyval(np.polyfit(x, s, 1), x), kind="stable")
+        cut = int(OUTER * len(order))
+        middle = order[cut:-cut]
+        if hit[middle].min() == hit[middle].max():
+            continue
+        inputs = np.stack([x, s], 1)
+        p = fit_linear(inputs[middle], hit[middle], 2).predict(inputs)[:, 1]
+        for k in (max(5, int(width * len(order))) for width in TAILS):
+            for sign, tail in ((1, order[-k:]), (-1, order[:k])):
+                spread = np.sqrt((p[tail] * (1 - p[tail])).sum())
+                worst = max(worst, float(sign * (p[tail] - hit[tail]).sum() / max(spread, 0.5)))
     return worst
-
-
-def _expected(x: Array, s: Array, hit: Array, tail: Array) -> Array:
-    inputs = np.stack([x, s], 1)
-    body = np.ones(len(x), dtype=bool)
-    body[tail] = False
-    if hit[body].min() == hit[body].max():
-        return hit[tail]
-    fitted: Array = fit_linear(inputs[body], hit[body].astype(np.int64), 2).predict(inputs[tail])[:, 1]
-    return fitted
 
 
 def _robust(values: Array) -> Array:

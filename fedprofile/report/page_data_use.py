@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedprofile.governance.audit_verify import Verified
+from fedprofile.report import words
 from fedprofile.report.data_use import DataUse, Quarter, Record, short
-from fedprofile.report.markup import Safe, escape, facts, join, table, tag
-from fedprofile.report.style import CSS
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+from fedprofile.report.markup import Safe, facts, join, table, tag
+from fedprofile.report.page import document
 
 
 def write_page(use: DataUse, quarter: Quarter, verified: Verified, out: Path) -> None:
@@ -18,13 +17,7 @@ def write_page(use: DataUse, quarter: Quarter, verified: Verified, out: Path) ->
     title = f"Data use of {verified.party}, {quarter.name}"
     parts = [_head(title, use, quarter), _plans(use), _tables(use), _left(use), _spent(use), _refused(use)]
     body = join([*parts, _break_glass(use), _others(use), _proof(verified)])
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>{body}</main></body></html>\n"
-    )
-    out.write_text(page, encoding="utf-8")
+    out.write_text(document(title, body), encoding="utf-8")
 
 
 def _head(title: str, use: DataUse, quarter: Quarter) -> Safe:
@@ -42,8 +35,7 @@ def _section(title: str, rows: list[list[str]], head: list[str], words: int, non
 def _plans(use: DataUse) -> Safe:
     rows = [
         [
-            _at(r), short(r["run"]), f"{r['decision']} by {r['by']}", r["purpose"], ", ".join(r["tasks"]),
-            _eps(r), str(r["rounds"]),
+            _at(r), short(r["run"]), _decision(r), r["purpose"], ", ".join(r["tasks"]), _eps(r), str(r["rounds"]),
         ]
         for r in use.plans
     ]  # fmt: skip
@@ -56,10 +48,9 @@ def _tables(use: DataUse) -> Safe:
     for r in use.tables:
         consent = f"ledger line {r['consent_line']}, {short(r['consent'])}" if "consent" in r else "simulated consent"
         fields = ", ".join(r["columns"])
-        rows.append(
-            [_at(r), short(r["run"]), r["purpose"], fields, consent, short(r.get("contract")), f"{r['rows']:,}"]
-        )
-    head = ["when", "run", "purpose", "fields", "under consent", "contract", "rows"]
+        counts = [f"{r['rows']:,}", words.quality(r.get("quality"))]
+        rows.append([_at(r), short(r["run"]), r["purpose"], fields, consent, short(r.get("contract")), *counts])
+    head = ["when", "run", "purpose", "fields", "under consent", "contract", "rows", "data quality"]
     return _section("Which fields were used, under which consent", rows, head, 6, "No row was read.")
 
 
@@ -97,8 +88,14 @@ def _others(use: DataUse) -> Safe:
 
 
 def _proof(verified: Verified) -> Safe:
-    rows = [(line[:13].strip(), line[13:]) for line in verified.to_text().splitlines()]
-    return join([tag("h2", "How this was verified"), facts(rows)])
+    return join([tag("h2", "How this was verified"), facts([*verified.rows().items()])])
+
+
+def _decision(record: Record) -> str:
+    said = f"{record['decision']} by {record['by']}"
+    if "runs" in record:
+        return f"{said}, standing: {record['runs']} runs"
+    return f"{said}, under the standing approval of plan {short(record['under'])}" if "under" in record else said
 
 
 def _eps(record: Record) -> str:

@@ -37,15 +37,21 @@ def setting_section(report: Mapping[str, Any]) -> Safe:
         for k, told in (("train", "to fit"), ("valid", "to choose"), ("test", "to judge"))
     )
     parties = [
-        [p["id"], p["role"], *(words.count(p[k]) for k in ("rows", "columns", "customers_known"))]
+        [
+            p["id"],
+            p["role"],
+            *(words.count(p[k]) for k in ("rows", "columns", "customers_known")),
+            words.quality(p["quality"]),
+        ]
         for p in data["parties"]
     ]
+    head = ["node", "role", "rows", "columns", "customers known", "data quality"]
     modes = [(key, "as in the data" if value is None else str(value)) for key, value in report["modes"].items()]
     return join(
         [
             tag("h2", "Setting", id="setting"),
             facts([("data", data["name"]), ("customers", f"{words.count(data['customers'])}: {parts}")]),
-            table(["node", "role", "rows", "columns", "customers known"], parties, "Who took part", words=2),
+            table(head, parties, "Who took part", words=2),
             tag("h3", "Modes"),
             facts(modes),
         ]

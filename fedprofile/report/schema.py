@@ -44,6 +44,7 @@ data.parties[].role                         text         its role
 data.parties[].rows                         count        rows of its table
 data.parties[].columns                      count        features of its table
 data.parties[].customers_known              count        the label owner's customers it knows
+data.parties[].quality                      share|null   data-quality figure of its table; null: not measured
 data.tasks                                  map          the tasks, the same names as in tasks
 data.tasks.<task>                           object       one task
 data.tasks.<task>.kind                      text         ordinal or binary

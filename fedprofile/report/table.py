@@ -81,6 +81,9 @@ def _run_facts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "label ε", f"{eps}{total}, for {words.count(privacy['customers_released'])} training customers"
     tolerated = [f"{words.opening_name(o)} {o['hidden']}" for o in privacy["openings"]]
     yield "hidden in a sum", ", ".join(dict.fromkeys(tolerated)) or "nothing was opened"
+    figures = {p["id"]: p["quality"] for p in report["data"]["parties"]}
+    measured = [f"{words.clean(party)} {words.quality(q)}" for party, q in figures.items() if q is not None]
+    yield "data quality", ", ".join(measured) or words.quality(None)
     sent = {way: words.traffic(report["wire"], way) for way in ("up", "down")}
     yield (
         "wire",

@@ -43,6 +43,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
+def quality(figure: float | None) -> str:
+    """A data-quality figure as ``node check`` shows it."""
+    return "not measured" if figure is None else f"{figure:.3f}"
+
+
 def signed(value: float, digits: int = 3) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 

@@ -62,11 +62,13 @@ class Identity:
 
 @lru_cache(maxsize=4096)
 def is_weak(pk: bytes) -> bool:
-    """Whether an Ed25519 public key has an order of at most 8, so that anybody can sign under it.
+    """Whether bytes are no Ed25519 public key, or one with an order of at most 8, so that anybody can sign under it.
 
     Verification as in RFC 8032 accepts such keys. The map u = (1 + y) / (1 - y) of RFC 7748, section 4.1,
     keeps the order, and X25519 refuses exactly those points; it takes 1/0 as 0.
     """
+    if len(pk) != 32:
+        return True
     y = int.from_bytes(pk, "little") % (1 << 255)
     u = (1 + y) * pow(1 - y, _P - 2, _P) % _P
     try:

@@ -19,6 +19,7 @@ from fedprofile.report.schema import SCHEMA_VERSION
 from fedprofile.secagg.setup_messages import is_hybrid
 from fedprofile.simulation.homes import is_simulated
 from fedprofile.simulation.nodes import SimulatedNode
+from fedprofile.simulation.quality import table_quality
 from fedprofile.types import RunPlan
 
 
@@ -87,6 +88,7 @@ def _data(federation: Federation, nodes: list[SimulatedNode], fusion: Fusion) ->
                 "rows": len(node.table),
                 "columns": len(node.table.columns),
                 "customers_known": int(np.isin(node.table.ids, owner).sum()),
+                "quality": table_quality(node.table, node.role),
             }
             for node in nodes
         ],

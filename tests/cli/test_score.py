@@ -43,6 +43,9 @@ def test_a_home_comes_with_a_purpose(tmp_path: Path, capsys, monkeypatch: pytest
     words = ["score", "bundle", "in.csv", "out.csv", "--home", str(tmp_path / "home")]
     assert main(words) == 2
     assert "--home and --purpose come together" in capsys.readouterr().err
+    NodeHome.create(tmp_path / "lab", NodeConfig("bank", "bank", "bank", "own", "simulated"))
+    assert main([*words[:-1], str(tmp_path / "lab"), "--purpose", "tiering"]) == 2
+    assert "asks nobody: its consent is simulated" in capsys.readouterr().err
     asked = []
     monkeypatch.setattr(
         batch, "score_file", lambda *_, force, permit, trust: asked.append(permit) or DONE | {"withheld": 2}

@@ -68,7 +68,7 @@ class Desk:
         file = self.root / f"{name}.log"
         return file.read_text() if file.exists() else ""
 
-    def until(self, what, seconds: float = 120) -> None:
+    def until(self, what, seconds: float = 300) -> None:
         give_up = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < give_up, {n: self.log(n)[-1500:] for n in self.running}
@@ -186,6 +186,7 @@ def in_process(desk: Desk, job: Path) -> dict[str, np.ndarray]:
     return shared(folder)
 
 
+@pytest.mark.long
 def test_from_empty_folders_to_a_fused_model(desk):
     enrol(desk, *OVERRIDES)
     for party in PARTIES:
@@ -205,7 +206,9 @@ def test_from_empty_folders_to_a_fused_model(desk):
     assert not any((desk.root / p / "run" / "plan.json").exists() for p in PARTIES)
     desk("node", "pause", "tax")
     for party in PARTIES:
-        desk("node", "approve", party, plans[party][0]["id"])
+        desk("node", "approve", party, plans[party][0]["id"], *(["--runs", 3] if party == "tax" else []))
+    (standing,) = desk("node", "plans", "tax")["plans"]
+    assert (standing["decision"], standing["runs_left"]) == ("approved", 2)
     desk.until(lambda: desk("coordinator", "status", "coord")["training"].get("waiting") is not None)
     time.sleep(1.0)
     assert desk("coordinator", "status", "coord")["training"]["stage"] == "approve", "tax has not answered"
@@ -218,9 +221,13 @@ def test_from_empty_folders_to_a_fused_model(desk):
     assert status["training"] == {"name": job.name, "state": "finished", "rounds": 2}
     done = desk("node", "conclude", "bank", "--out", "model")
     assert set(done["tasks"]) == {"tier", "invest"}
+    held = json.loads((desk.root / "bank" / "intake.json").read_text())
+    assert done["quality"] == held["quality"]["figure"] > 0
     assert done["tasks"]["tier"]["models"]["pooled_gbdt"] is None
     assert "only a simulation" in done["tasks"]["tier"]["reasons"]["pooled_gbdt"]
     assert desk("score", "model/bundle", "bank.csv", "scores.csv")["rows"] == 600
+    assert (desk.root / "scores.csv").read_text().startswith("id,")
+    assert desk("bundle", "reproduce", "model/bundle", "--home", "bank", "--out", "again")["identical"]
     assert "no training has ended" in desk("node", "conclude", "tax", "--out", "m2", code=2)["error"]
 
     for party in PARTIES:

@@ -23,6 +23,9 @@ from fedprofile.flower.inprocess import run_in_process
 from fedprofile.flower.node_key import make_node_key
 from fedprofile.flower.resident import ResidentSettings, run_resident
 from fedprofile.flower.superlink import SuperLink
+from fedprofile.governance.audit import Refused
+from fedprofile.node.audit import record
+from fedprofile.node.home import NodeHome
 
 SERVE = """\
 import logging, sys
@@ -39,14 +42,30 @@ FORKS.set_forkserver_preload(
 )
 
 
+RELEASE = "FEDPROFILE_TEST_RELEASE"
+
+
+def older_release(folder: Path, number: str) -> str:
+    """The metadata of an installed package of another version, for a node's process to find before the real one."""
+    info = folder / f"fedprofile-{number}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: fedprofile\nVersion: {number}\n")
+    return str(folder)
+
+
 def _node(settings: str, env: dict[str, str], log: Path) -> None:
+    """As ``fedprofile node start``: the node serves its own release's bundle, and its refusals are in its audit log."""
     os.environ.update(env)
+    if RELEASE in env:
+        sys.path.insert(0, env[RELEASE])
+        settings = json.dumps(json.loads(settings) | {"allowed_fabs": [fab_hash()]})
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
     logging.basicConfig(level=logging.INFO, force=True, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    run_resident(ResidentSettings.from_json(settings))
+    held = ResidentSettings.from_json(settings)
+    run_resident(held, lambda code: record(NodeHome(held.home), Refused(code, "flower")))
 
 
 class Deployment:

@@ -14,10 +14,12 @@ import time
 from pathlib import Path
 
 import pytest
-from deployment import FEW, Disturbed, deployed, in_process, own_secrets
+from deployment import FEW, RELEASE, Disturbed, deployed, in_process, older_release, own_secrets
 
 from fedprofile.flower.serve import environment
 from fedprofile.flower.superlink import free_port
+from fedprofile.node.audit import log_of
+from fedprofile.node.home import NodeHome
 
 pytestmark = pytest.mark.nightly
 
@@ -133,6 +135,36 @@ def test_a_node_that_refuses_ends_the_run_by_name(federated, deployment):
     assert failure["error"] == "NodeFailed"
     assert "tax" in failure["what"]
     assert "bundle_not_allowed" in failure["what"]
+
+
+def test_a_node_of_an_earlier_release_ends_a_running_training_which_goes_on_with_the_right_one(
+    federated, whole, deployment, tmp_path
+):
+    """Its machine dies in the middle of round 1 and comes back with the release of before: nothing is mixed."""
+    with deployment.of(federated, tax={"FEDPROFILE_CRASH_AT": "training"}):
+        run = Disturbed(deployment, federated)
+        deployment.died("tax")
+        told = list(log_of(NodeHome(federated.homes["tax"])).chain)
+        deployment.start("tax", {RELEASE: older_release(tmp_path / "older", "0.0.9")})
+        assert deployment.link.wait(run.run, 120).outcome == "failed"
+        failure = json.loads((federated.folder / "failure.json").read_text())
+        assert "'tax'" in failure["what"]
+        assert "bundle_not_allowed" in failure["what"]
+        assert "another release" in failure["mend"]
+        assert not (federated.folder / "outcome.json").exists()
+        for name in ("score_sum", "shared"):
+            assert not (federated.homes["bank"] / "run" / f"{name}.safetensors").exists(), "nothing is released"
+        refused = list(log_of(NodeHome(federated.homes["tax"])).chain)[len(told) :]
+        assert {(line["event"], line["code"], line["asked"]) for line in refused} == {
+            ("refused", "bundle_not_allowed", "flower")
+        }, "nothing left it, and its log says what it refused"
+
+        deployment.kill("tax", signal.SIGTERM)
+        deployment.nodes["tax"].join(30)
+        deployment.start("tax")
+        deployment.online("tax")
+        run.run = deployment.link.submit(federated.folder)
+        assert run.finish() == whole
 
 
 def test_a_stock_supernode_can_take_a_residents_place(small, whole, tmp_path):

@@ -161,6 +161,20 @@ def test_a_killed_writer_leaves_whole_appends(open_log, tmp_path):
     assert log.chain.verify(ME.sign_pk) == log.head
 
 
+@pytest.mark.parametrize("watched", [False, True], ids=["a new process", "one that was there"])
+def test_a_writer_killed_before_it_wrote_the_head_stops_nobody(open_log, tmp_path, watched):
+    log = open_log()
+    log.write(refused(1))
+    pin = (tmp_path / "audit.head").read_bytes()
+    open_log().write(refused(2))
+    (tmp_path / "audit.head").write_bytes(pin)
+    if not watched:
+        log = open_log()
+    log.refresh()
+    log.write(refused(3))
+    assert (log.head.seq, log.chain.verify(ME.sign_pk)) == (4, log.head)
+
+
 def test_a_root_names_every_party_and_head():
     heads = {"bank": b"b" * 32, "tax": b"t" * 32}
     assert heads_root({}) == ZERO_HASH

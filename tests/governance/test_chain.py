@@ -1,5 +1,7 @@
 import json
 import os
+import shutil
+import subprocess
 
 import pytest
 from hypothesis import given, settings
@@ -119,6 +121,22 @@ def test_a_full_disk_leaves_the_chain_as_it_was(chain, monkeypatch):
     assert chain.path.read_bytes() == before
     chain.append({"n": 3})
     assert [r["n"] for r in chain] == [1, 3]
+
+
+def test_a_disk_that_is_really_full_leaves_no_hole(tmp_path):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        chain = chain_at(tmp_path / "log.jsonl")
+        chain.append({"n": 1})
+        for size in (9000, 7000):
+            with pytest.raises(OSError, match="space"):
+                chain.append({"n": "x" * size}, {"n": "y" * size})
+            chain.append({"n": "x" * 500})
+        assert [len(str(r["n"])) for r in chain] == [1, 500, 500]
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_an_append_reads_nothing_but_the_end(chain):

@@ -6,7 +6,6 @@ import pytest
 from fedprofile.errors import DataError, UsageError
 from fedprofile.governance.chain import SIGNED_HEAD, Chain
 from fedprofile.governance.consent_records import BLOCK, FOREVER, Terms
-from fedprofile.governance.ledger import constant
 from fedprofile.governance.subjects import decode, encode, pseudonyms
 from fedprofile.secagg.identity import Identity
 
@@ -15,7 +14,7 @@ TERMS = Terms("grant", "tiering", "tax", ("income",), "v1", "app")
 
 def sign(ledger, ids, start=0, end=FOREVER):
     who = pseudonyms(np.array(ids), ledger.subject_key)
-    return ledger.sign_up(TERMS, who, constant(start, len(ids)), constant(end, len(ids)))
+    return ledger.sign_up(TERMS, who, np.full(len(ids), start), np.full(len(ids), end))
 
 
 def test_no_id_is_in_the_ledger_and_two_homes_write_one_person_differently(ledger, tmp_path, make_ledger):
@@ -42,11 +41,11 @@ def test_many_customers_are_few_lines_and_the_same_again_is_none(ledger, make_le
     n = BLOCK + 1
     who = np.random.default_rng(0).integers(0, 2**63, (n, 2)).astype(np.uint64)
     start = np.arange(n)
-    assert ledger.sign_up(TERMS, who, start, constant(FOREVER, n)) == n
+    assert ledger.sign_up(TERMS, who, start, np.full(n, FOREVER)) == n
     assert (ledger.head.seq, len(ledger.consents.subjects())) == (3, n)
     again = make_ledger(ledger.path.parent)
-    assert again.sign_up(TERMS, who, start, constant(FOREVER, n)) == 0
-    assert again.sign_up(TERMS, who[:2], start[:2] + 1, constant(FOREVER, 2)) == 2
+    assert again.sign_up(TERMS, who, start, np.full(n, FOREVER)) == 0
+    assert again.sign_up(TERMS, who[:2], start[:2] + 1, np.full(2, FOREVER)) == 2
 
 
 def test_a_ledger_of_another_holder_key_or_secret_is_refused(ledger, make_ledger):
@@ -107,7 +106,7 @@ def test_counts_tell_purposes_and_recipients_but_nobody(ledger):
     sign(ledger, ["A", "B", "C"], end=5000)
     who = pseudonyms(np.array(["B", "C", "D"]), ledger.subject_key)
     terms = Terms("authorisation", "tiering", "bank", (), "v1", "app")
-    ledger.sign_up(terms, who, constant(0, 3), constant(FOREVER, 3))
+    ledger.sign_up(terms, who, np.full(3, 0), np.full(3, FOREVER))
     ledger.revoke(who[1:2], "app", recipient="bank")
     count = ledger.consents.counts(2000, "tax")
     assert count == [{"purpose": "tiering", "granted": 3, "authorised": {"bank": 1}}]

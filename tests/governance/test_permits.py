@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from fedprofile.errors import ConfigError
 from fedprofile.governance.consent_records import FOREVER, Terms
 from fedprofile.governance.consents import Wanted
-from fedprofile.governance.ledger import constant
 from fedprofile.governance.permits import LedgerPermit, permit_named
 from fedprofile.governance.subjects import pseudonyms
 
@@ -29,7 +28,7 @@ def terms(kind, purpose="tiering", recipient="", classes=("income",)):
 def sign(ledger, who, kinds=("grant", "authorisation"), start=0, end=FOREVER, **more):
     subjects = pseudonyms(np.array(who), ledger.subject_key)
     for kind in kinds:
-        ledger.sign_up(terms(kind, **more), subjects, constant(start, len(who)), constant(end, len(who)))
+        ledger.sign_up(terms(kind, **more), subjects, np.full(len(who), start), np.full(len(who), end))
 
 
 def revoke(ledger, who, **scope):
@@ -216,7 +215,7 @@ def play(ledger, clock, records, ids):
             ledger.revoke(subjects, "app", purpose=purpose, recipient=recipient)
         else:
             signed = Terms(what, purpose, recipient, classes, "v1", "app")
-            ledger.sign_up(signed, subjects, constant(start, len(who)), constant(end, len(who)))
+            ledger.sign_up(signed, subjects, np.full(len(who), start), np.full(len(who), end))
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -110,6 +110,12 @@ TRICKS = {
     ),
     "a third person rejects": lambda o: (o.both(), o.approve("qian", role="validator", decision="reject")),
     "a person thinks better of it": lambda o: (o.both(), o.approve("wang", decision="reject")),
+    "a rejection runs out before the approval that it replaced": lambda o: (
+        o.smuggle(o.approval("wang", expires=NOW + 80 * DAY)),
+        o.approve("wang", decision="reject"),
+        wait(o, 20),
+        o.approve("zhao"),
+    ),
     "the gates did not pass": lambda o: (o.gate(passed=False), o.both()),
     "the champion changed since the gates ran": lambda o: (o.both(), o.champion(B)),
     "the version was retired": lambda o: (o.both(), o.write("retire", "chen", manifest=A, reason="bias found")),

@@ -11,7 +11,6 @@ import pytest
 
 from fedprofile.errors import DataError, NodeFailed, PolicyRefusal
 from fedprofile.governance.consent_records import FOREVER, KINDS, Terms
-from fedprofile.governance.ledger import constant
 from fedprofile.governance.subjects import pseudonyms
 from fedprofile.messages import Envelope
 from fedprofile.models.batches import Batches
@@ -40,7 +39,7 @@ def sign(world, party, ids, start=0, end=FOREVER, purpose=PURPOSE):
     ledger.create()
     for kind in KINDS:
         terms = Terms(kind, purpose, party if kind == "grant" else "bank", (), "v1", "app")
-        ledger.sign_up(terms, subjects(world, party, ids), constant(start, len(ids)), constant(end, len(ids)))
+        ledger.sign_up(terms, subjects(world, party, ids), np.full(len(ids), start), np.full(len(ids), end))
 
 
 def revoke(world, party, ids):

@@ -7,7 +7,6 @@ from fedprofile.errors import DataError, UsageError
 from fedprofile.governance.break_glass import approve, register, request
 from fedprofile.governance.consent_records import FOREVER, Terms
 from fedprofile.governance.deletion import verify_certificate
-from fedprofile.governance.ledger import constant
 from fedprofile.governance.permits import SimulatedPermit
 from fedprofile.governance.subjects import pseudonyms
 from fedprofile.node.audit import log_of
@@ -114,7 +113,7 @@ def test_deletion_ends_in_a_certificate_of_the_runs_that_the_node_wrote_down(hom
     ledger = ledger_of(home)
     for kind in ("grant", "authorisation"):
         terms = Terms(kind, plan.purpose, "tax" if kind == "grant" else "bank", (), "v1", "app")
-        ledger.sign_up(terms, person(home), constant(0, 1), constant(FOREVER, 1))
+        ledger.sign_up(terms, person(home), np.full(1, 0), np.full(1, FOREVER))
     permit = permit_of(home, plan.purpose)
     runs = [replace(plan, run_id=bytes([i + 1]) * 32) for i in range(4)]
     remember_trained(home, runs[0], permit, np.array(["A", "B"]))

@@ -21,6 +21,7 @@ from fedprofile.registry.bundle import open_bundle, write_bundle
 from fedprofile.registry.describing import Origin, describe_model
 from fedprofile.registry.evidence import gather
 from fedprofile.registry.gating import gate_bundle, read_gate_settings
+from fedprofile.registry.holdout import FOREIGN_SUMS, champion_notes, read_held
 from fedprofile.registry.quality import group_codes
 from fedprofile.secagg.identity import Identity
 
@@ -102,6 +103,10 @@ def test_what_cannot_be_compared_is_unknown_and_said(finished: Any, fused: Any, 
     assert "no such column" in notes["fairness"]
     assert notes["data_quality"].startswith("simulated")
     assert any("encoders" in note for note in found.notes)
+    untold = open_bundle(_write(tmp_path / "untold", finished[0], fused, encoder_digests={}))
+    other = open_bundle(_write(tmp_path / "other", finished[0], fused, encoder_digests={}, plan="ee" * 32))
+    held = read_held(home, untold)
+    assert (champion_notes(untold, other, held), champion_notes(untold, untold, held)) == ((FOREIGN_SUMS,), ())
     silent = open_bundle(_write(tmp_path / "true", finished[0], fused, label_eps_total=None, secure="none"))
     facts = {m.gate: m for m in gather(silent, good, None, home, settings, date(2026, 1, 1)).measures}
     assert facts["label_epsilon"].value is None

@@ -39,7 +39,7 @@ def bare():
     }
     report["tasks"] = {"uninsured": task}
     report["data"]["tasks"] = {"uninsured": {"kind": "binary", "classes": 2}}
-    report["data"]["parties"] = report["data"]["parties"][:2]
+    report["data"]["parties"] = [party | {"quality": None} for party in report["data"]["parties"][:2]]
     report["run"] |= {"git_commit": None}
     del report["run"]["dir"], report["run"]["command"]
     report["modes"]["secure"] = "none"

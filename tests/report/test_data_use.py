@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from fedprofile.errors import UsageError
 from fedprofile.governance.audit import BreakGlass, Decided, KeyRotated, Refused, Sent, Spent, TableUsed
 from fedprofile.governance.audit_log import AuditLog
-from fedprofile.governance.audit_verify import read_log, verify_log
+from fedprofile.governance.audit_verify import verify_log
 from fedprofile.report.data_use import Quarter, summarise
 from fedprofile.report.page_data_use import write_page
 from fedprofile.secagg.identity import Identity
@@ -21,7 +22,7 @@ EVENTS = (
     Decided(
         "approved", "people", "cd" * 32, RUN, PURPOSE, ("tier", "invest"), ("income", "age"), 20, 4.0, "2026-12-31"
     ),
-    TableUsed(RUN, PURPOSE, 1234, ("income", "age"), "ef" * 32, "12" * 32, 77),
+    TableUsed(RUN, PURPOSE, 1234, ("income", "age"), "ef" * 32, "12" * 32, 77, 0.9731),
     Sent("uploads", "round", 1_000_000, 2, "aa" * 32, RUN, PURPOSE, (("update", "", 1, 0),)),
     Sent("uploads", "round", 1_000_000, 2, "ab" * 32, RUN, PURPOSE, (("update", "", 2, 0),)),
     Sent("identity", "identify", 30, 0, "ac" * 32),
@@ -42,6 +43,12 @@ def write(tmp_path):
         return tmp_path
 
     return made
+
+
+def read_log(folder):
+    records = []
+    verify_log(folder, each=records.append)
+    return records
 
 
 def test_a_quarter_begins_and_ends_with_its_days():
@@ -77,7 +84,7 @@ def test_the_page_names_fields_purpose_consent_and_what_left(write, tmp_path):
     text = re.sub(r"<[^>]*>", "|", page.split("<body>")[1])
     for said in (
         "2026-10-01 to 2026-12-31", "tiering &lt;b&gt;&amp;", "income, age", "ledger line 77, 121212121212",
-        "approved by people", "1,234", "|uploads|", "2,000,000", "too_many_uploads", "complaint", "key-rotated",
+        "approved by people", "1,234", "0.973", "|uploads|", "2,000,000", "too_many_uploads", "complaint", "key-rotated",
         verified.head.hash.hex(),
     ):  # fmt: skip
         assert said in text, said
@@ -85,6 +92,19 @@ def test_the_page_names_fields_purpose_consent_and_what_left(write, tmp_path):
     assert "default-src" in page
     assert not re.search(r"(?:src|href)=|url\(|@import|<script", page)
     assert text.rindex(verified.head.hash.hex()) > text.rindex("key-rotated"), "the head stands at the bottom"
+
+
+def test_standing_approvals_and_what_ran_under_them_are_told(tmp_path):
+    given = replace(EVENTS[0], runs=9)
+    under = replace(given, by="policy", plan="ee" * 32, runs=None, under=given.plan)
+    AuditLog(tmp_path, "clinic", Identity.from_seed(bytes(32)), lambda: Q4.begin).write(given, under)
+    out = tmp_path / "report.html"
+    write_page(summarise(read_log(tmp_path), Q4), Q4, verify_log(tmp_path), out)
+    for said in (
+        "approved by people, standing: 9 runs",
+        "approved by policy, under the standing approval of plan cdcd",
+    ):
+        assert said in out.read_text()
 
 
 def test_an_empty_quarter_says_so(write, tmp_path):

@@ -51,7 +51,7 @@ def test_the_page_says_everything_and_loads_nothing(report, drawn, tmp_path):
         assert told in page.text, told
     for told in (report["run"]["command"], report["run"]["config_sha256"], report["privacy"]["mechanism"]):
         assert told in page.text
-    for role in ("ecommerce-1", "medical-3", "fused_scores"):
+    for role in ("ecommerce-1", "medical-3", "fused_scores", "0.997", "not measured"):
         assert role in page.text
     links = [value for name, value in page.attributes if name in ("src", "href", "action", "srcset", "data")]
     assert links

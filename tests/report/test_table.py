@@ -14,7 +14,13 @@ def test_everything_that_must_be_told_is_told_within_80_columns(report):
         assert len(rows) == len(report["tasks"]), name
     flat = " ".join(text.split())
     told = ["0.746 [0.727, 0.766]", "0.94 of the AUC gap", "ROC-AUC +0.045 [+0.030, +0.060], better", "48.3 MB up"]
-    told += ["tier 2, uninsured 2; 4 in total", "baselines 51.6 s", "outputs/example/report.html", "Warning: medical-2"]
+    told += [
+        "tier 2, uninsured 2; 4 in total",
+        "baselines 51.6 s",
+        "outputs/example/report.html",
+        "Warning: medical-2",
+        "data quality bank 1.000, medical-2 0.997",
+    ]
     for sentence in [*told, *report["statements"]]:
         assert sentence in flat.replace("• ", ""), sentence
 
@@ -24,6 +30,7 @@ def test_what_was_not_computed_says_why(bare):
     assert "gap closed not given: baselines=none" in flat
     assert "partners, not federated, pooled network, pooled gradient boosting, gain by partner: baselines=none" in flat
     assert "true labels were released" in flat
+    assert "data quality not measured" in flat
     assert "report.html" not in flat
 
 

@@ -139,6 +139,17 @@ class TestAWholeRun:
         every = {"secure=none", "label_eps=null"} - {said}
         assert not [mark for mark in every if any(mark in line for line in report["statements"])]
 
+    def test_a_bundle_says_enough_to_be_made_again(self, root, tmp_path, capsys):
+        train(words(root, tmp_path / "run"))
+        command = ["bundle", "reproduce", str(tmp_path / "run" / "bundle"), "-q", "--json"]
+        assert main([*command, f"data.root={root}", "--out", str(tmp_path / "again")]) == 0
+        done = json.loads(capsys.readouterr().out)
+        assert done["identical"]
+        assert done == json.loads((tmp_path / "again" / "reproduce.json").read_text())
+        assert main([*command, f"data.root={root}", "--out", str(tmp_path / "again")]) == 2
+        assert "exists and is not empty" in capsys.readouterr().err
+        assert main([*command, f"data.root={root}", "seed=5", "--out", str(tmp_path / "other")]) == 1
+
     def test_labels_may_be_missing_for_some_customers(self, tmp_path):
         federation = example(("bank", "shop", "tax"))
         federation.labels.values["invest"][::3] = MISSING_LABEL

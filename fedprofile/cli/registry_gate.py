@@ -29,15 +29,17 @@ def run_gates(
 
     from fedprofile.registry.gating import gate_bundle
     from fedprofile.registry.promote import gate
+    from fedprofile.registry.shadowing import recall
     from fedprofile.registry.version import have
 
     before = registry.state()
     if before.champion:
         have(registry, before, before.champion, fetcher(registry))
+    seen = recall(registry.path, before.champion, manifest) if before.champion else None
     with tempfile.TemporaryDirectory() as folder:
 
         def judged(bundle: Path, champion: Path | None, out: Path) -> Verdict:
-            return gate_bundle(bundle, champion, home, settings, out)
+            return gate_bundle(bundle, champion, home, settings, out, seen)
 
         state, verdict = gate(registry, who, manifest, number, Path(folder) / "gate", judged)
     report = registry.shelf.report(verdict.report)

@@ -1,4 +1,7 @@
-"""``fedprofile score BUNDLE IN OUT``: probabilities of every task for a file of customers."""
+"""``fedprofile score BUNDLE IN OUT``: probabilities of every task for a file of customers.
+
+BUNDLE is a folder, or ``@champion``: the champion of a registry, beside which its shadow scores silently.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedprofile.errors import UsageError
+
 if TYPE_CHECKING:
     from fedprofile.governance.permits import Permit
+    from fedprofile.registry.batch import Shadow
+    from fedprofile.registry.seal import Trust
+
+CHAMPION = "@champion"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the verb `score`."""
     parser = subparsers.add_parser("score", help="score a file of customers with a bundle")
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that a training run wrote")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that a training run wrote, or @champion")
+    parser.add_argument("--registry", type=Path, metavar="DIR", help="of @champion; default: under FEDPROFILE_HOME")
     parser.add_argument("input", type=Path, metavar="IN", help="CSV, CSV.gz or Parquet with the bank's columns")
     parser.add_argument("output", type=Path, metavar="OUT", help="CSV or Parquet to write")
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
@@ -31,8 +41,16 @@ def score(args: argparse.Namespace) -> int:
     from fedprofile.registry.batch import score_file
     from fedprofile.registry.seal import read_keys, short
 
-    trust = None if args.key is None else read_keys(args.key)
-    done = score_file(args.bundle, args.input, args.output, force=args.force, permit=_permit(args), trust=trust)
+    bundle, trust, shadow = args.bundle, None if args.key is None else read_keys(args.key), None
+    if str(bundle) == CHAMPION:
+        bundle, trust, shadow = _champion(args)
+    elif args.registry is not None:
+        raise UsageError("--registry goes with @champion", f"Give {CHAMPION} as BUNDLE, or leave --registry out.")
+    done = score_file(
+        bundle, args.input, args.output, force=args.force, permit=_permit(args), trust=trust, shadow=shadow
+    )
+    if str(done.get("shadow", "")).startswith("did not"):
+        print(f"warning: the shadow {done['shadow']}", file=sys.stderr)
     if not done["pinned"]:
         # the researcher's own bundle needs no more; who got one from elsewhere has to know what was not checked
         hint = "whole and signed, by the key inside it; --key FILE asks for the trainer's"
@@ -42,9 +60,27 @@ def score(args: argparse.Namespace) -> int:
     return 0
 
 
-def _permit(args: argparse.Namespace) -> Permit | None:
-    from fedprofile.errors import UsageError
+def _champion(args: argparse.Namespace) -> tuple[Path, Trust, Shadow | None]:
+    """The champion's bundle and its trainer's key, by the signed log; and the shadow, if there is one."""
+    from fedprofile.cli.registry_version import fetcher, opened
+    from fedprofile.registry.batch import Shadow
+    from fedprofile.registry.version import have
 
+    if args.key is not None:
+        raise UsageError("--key does not go with @champion", "The registry knows whose key has to be on it.")
+    registry = opened(args)
+    state = registry.state()
+    if state.champion is None:
+        raise UsageError("this registry has no champion", "Promote a version, or name a bundle's folder.")
+    found: list[tuple[Path, Trust]] = []
+    for manifest in (state.champion, state.shadow):
+        if manifest is not None:
+            have(registry, state, manifest, fetcher(registry))
+            found.append((registry.shelf.folder(manifest), frozenset({bytes.fromhex(state.release(manifest).trainer)})))
+    return *found[0], Shadow(registry.path, *found[1]) if state.shadow else None
+
+
+def _permit(args: argparse.Namespace) -> Permit | None:
     if (args.home is None) != (args.purpose is None):
         raise UsageError("--home and --purpose come together", "Name both, or neither.")
     if args.home is None:

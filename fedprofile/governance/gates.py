@@ -26,6 +26,8 @@ GATES = (
     "log_loss_against_champion",
     "calibration",
     "score_psi",
+    "shadow_changed",
+    "shadow_psi",
     "input_psi",
     "fairness",
     "views",

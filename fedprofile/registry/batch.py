@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedprofile.errors import DataError, UsageError
+from fedprofile.errors import DataError, FedprofileError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +18,18 @@ if TYPE_CHECKING:
     from fedprofile.governance.permits import Permit
     from fedprofile.registry.bundle import Bundle
     from fedprofile.registry.seal import Trust
+    from fedprofile.registry.shadowing import Columns
 
 OUTPUTS = (".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """The bundle that scores silently beside a registry's champion. ``registry``: where counts are kept."""
+
+    registry: Path
+    folder: Path
+    trust: Trust
 
 
 def score_file(
@@ -29,13 +40,14 @@ def score_file(
     force: bool = False,
     permit: Permit | None = None,
     trust: Trust | None = None,
+    shadow: Shadow | None = None,
 ) -> dict[str, Any]:
     """Write ``output``: the id column where ``source`` has it, ``<task>.p<k>`` or ``<task>.p``, and ``<task>``.
 
     With ``permit`` only customers whom it allows are in it (``registry.consented``).
     Returns rows, out, tasks, and scores: "fused" where ``source`` holds the partners' summed scores, else "bank alone";
     key (hex, who signed the bundle) and pinned (whether ``trust`` asked for it); with ``permit`` also how many rows
-    were withheld.
+    were withheld, and with ``shadow`` its name, or why it could not score: the answer is the champion's alone.
     Raises UsageError or DataError, before anything is written.
     """
     _check_paths(source, output, force=force)
@@ -46,20 +58,47 @@ def score_file(
     # The last digits of a score must not depend on how many cores there are.
     torch.set_num_threads(1)
     opened = open_bundle(bundle, trust)
-    frame = everybody = read_customers(source, opened)
-    if permit is not None:
-        from fedprofile.registry.consented import permitted_rows
-
-        frame = permitted_rows(everybody, opened, permit, source.name)
-        if not len(frame):
-            raise DataError(source.name, "nobody in it may be scored", "Look at `fedprofile consent show`.")
+    everybody = read_customers(source, opened)
+    frame = _permitted(everybody, opened, permit, source.name)
+    if not len(frame) and len(everybody):
+        raise DataError(source.name, "nobody in it may be scored", "Look at `fedprofile consent show`.")
     views = set(opened.view_columns) & set(frame.columns)
-    probabilities = opened.score_columns(columns_of(frame, opened, source.name))
+    columns = columns_of(frame, opened, source.name)
+    probabilities = opened.score_columns(columns)
     result = _result(frame, opened, probabilities)
     _write(result, output)
     summary = {"rows": len(result), "out": str(output), "tasks": [t.name for t in opened.tasks]}
     summary |= {"scores": "fused" if views else "bank alone", "key": opened.seal.key, "pinned": opened.seal.pinned}
-    return summary if permit is None else summary | {"withheld": len(everybody) - len(frame)}
+    if permit is not None:
+        summary["withheld"] = len(everybody) - len(frame)
+    return (
+        summary if shadow is None else summary | {"shadow": _beside(shadow, opened, columns, everybody, permit, source)}
+    )
+
+
+def _permitted(frame: pl.DataFrame, bundle: Bundle, permit: Permit | None, file: str) -> pl.DataFrame:
+    from fedprofile.registry.consented import permitted_rows
+
+    return frame if permit is None else permitted_rows(frame, bundle, permit, file)
+
+
+def _beside(
+    shadow: Shadow, champion: Bundle, columns: Columns, everybody: pl.DataFrame, permit: Permit | None, source: Path
+) -> str:
+    """Whatever is wrong with a shadow, the champion has answered."""
+    from fedprofile.registry.bundle import open_bundle
+    from fedprofile.registry.frames import require_columns
+    from fedprofile.registry.shadowing import remember, score_beside
+
+    try:
+        other = open_bundle(shadow.folder, shadow.trust)
+        require_columns(everybody.columns, other.schema.columns, source.name)
+        others = columns_of(_permitted(everybody, other, permit, source.name), other, source.name)
+        found = score_beside(champion, other, columns, others)
+        remember(shadow.registry, champion.seal.manifest, other.seal.manifest, found)
+        return other.seal.manifest
+    except FedprofileError as error:
+        return f"did not score: {error}"
 
 
 def _check_paths(source: Path, output: Path, *, force: bool) -> None:

@@ -16,6 +16,7 @@ from fedprofile.registry import quality
 from fedprofile.registry.bundle import Bundle
 from fedprofile.registry.holdout import Held, champion_notes, read_held, same_split, score
 from fedprofile.registry.redflags import flag_measures
+from fedprofile.registry.shadowing import Beside, shadow_measures
 from fedprofile.secagg.setup_messages import PROFILES
 
 _REPEATS = 15
@@ -33,7 +34,13 @@ _RED_FLAGS = (
 
 
 def gather(
-    challenger: Bundle, folder: Path, champion: Bundle | None, home: NodeHome, settings: Settings, today: date
+    challenger: Bundle,
+    folder: Path,
+    champion: Bundle | None,
+    home: NodeHome,
+    settings: Settings,
+    today: date,
+    shadow: Beside,
 ) -> Evidence:
     """Score the home's held-out customers with both bundles and measure every gate.
 
@@ -42,6 +49,7 @@ def gather(
     held = read_held(home, challenger)
     measures = [*_quality(challenger, champion, held, settings), *_facts(challenger, folder, held, today)]
     measures += flag_measures(challenger, held, settings.seed)
+    measures += shadow_measures(shadow, settings.smallest_group)
     notes = (_HASH_SPLIT, _RED_FLAGS) + (() if champion is None else champion_notes(challenger, champion, held))
     return Evidence(challenger.seal.manifest, champion and champion.seal.manifest, tuple(measures), notes)
 

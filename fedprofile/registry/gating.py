@@ -13,6 +13,7 @@ import yaml
 from fedprofile.errors import ConfigError, UsageError
 from fedprofile.governance.gates import Settings, Verdict, judge, report_of
 from fedprofile.node.home import NodeHome
+from fedprofile.registry.shadowing import Beside
 from fedprofile.secagg.identity import Identity
 from fedprofile.types import canonical
 
@@ -37,9 +38,12 @@ def read_gate_settings(source: str | Path = "default") -> Settings:
     return Settings.from_json(raw)
 
 
-def gate_bundle(folder: Path, champion_folder: Path | None, home: Path, settings: Settings, out: Path) -> Verdict:
+def gate_bundle(
+    folder: Path, champion_folder: Path | None, home: Path, settings: Settings, out: Path, shadow: Beside | None = None
+) -> Verdict:
     """Judge the bundle in ``folder`` beside the champion's, on the held-out customers of the label owner's ``home``.
 
+    ``shadow``: what its silent scoring beside the champion has shown (``shadowing.recall``).
     Both bundles must bear this label owner's signature. Writes gate.json (canonical bytes: ``Verdict.report`` is their
     SHA-256), gate.html and verdict.json into ``out``, which is made.
     Raises DataError for a bundle that is not whole or signed by another, UsageError for a home of another run.
@@ -56,7 +60,7 @@ def gate_bundle(folder: Path, champion_folder: Path | None, home: Path, settings
     trust = frozenset({Identity.from_seed(owner.derive("identity")).sign_pk})
     challenger = open_bundle(folder, trust)
     champion = None if champion_folder is None else open_bundle(champion_folder, trust)
-    evidence = gather(challenger, folder, champion, owner, settings, datetime.now(UTC).date())
+    evidence = gather(challenger, folder, champion, owner, settings, datetime.now(UTC).date(), shadow or {})
     verdict = judge(evidence, settings)
     report = report_of(evidence, settings, verdict.findings)
     if out.exists() and not out.is_dir():

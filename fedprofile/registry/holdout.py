@@ -69,10 +69,10 @@ def champion_notes(challenger: Bundle, champion: Bundle, held: Held) -> tuple[st
     """What a reader must know before comparing the two on these customers."""
     if champion.model.sums != held.sums.shape[1] or champion.roles != held.data.roles:
         return (NO_SUMS,)
-    return () if _same_encoders(champion, challenger) else (FOREIGN_SUMS,)
+    return () if same_encoders(champion, challenger) else (FOREIGN_SUMS,)
 
 
-def _same_encoders(one: Bundle, other: Bundle) -> bool:
+def same_encoders(one: Bundle, other: Bundle) -> bool:
     """By digest where both know the partners' encoders; else only models of one run are known to share them."""
     digests, others = one.meta.get("encoder_digests"), other.meta.get("encoder_digests")
     return bool(digests == others if digests and others else one.meta.get("plan") == other.meta.get("plan"))

@@ -85,7 +85,7 @@ def test_a_worse_bundle_fails_and_says_by_how_much(finished: Any, good: Path, wo
 
 def test_equal_evidence_gives_an_equal_report_but_for_the_time_it_took(finished: Any, good: Path) -> None:
     bundle, home = open_bundle(good), finished[0].home("bank")
-    first, second = (gather(bundle, good, None, home, SETTINGS, date(2026, 1, 1)) for _ in range(2))
+    first, second = (gather(bundle, good, None, home, SETTINGS, date(2026, 1, 1), {}) for _ in range(2))
 
     def untimed(evidence: Any) -> list[Any]:
         return [m for m in evidence.measures if m.gate != "latency_ms"]
@@ -97,7 +97,7 @@ def test_equal_evidence_gives_an_equal_report_but_for_the_time_it_took(finished:
 def test_what_cannot_be_compared_is_unknown_and_said(finished: Any, fused: Any, good: Path, tmp_path: Path) -> None:
     home, settings = finished[0].home("bank"), replace(SETTINGS, groups=("nowhere",))
     other = open_bundle(_write(tmp_path / "fold", finished[0], fused, fold=3, encoder_digests={"tax": "cd" * 32}))
-    found = gather(open_bundle(good), good, other, home, settings, date(2026, 1, 1))
+    found = gather(open_bundle(good), good, other, home, settings, date(2026, 1, 1), {})
     notes = {m.gate: m.note for m in found.measures if m.value is None}
     assert "another split" in notes["auc_against_champion"]
     assert "no such column" in notes["fairness"]
@@ -108,7 +108,7 @@ def test_what_cannot_be_compared_is_unknown_and_said(finished: Any, fused: Any, 
     held = read_held(home, untold)
     assert (champion_notes(untold, other, held), champion_notes(untold, untold, held)) == ((FOREIGN_SUMS,), ())
     silent = open_bundle(_write(tmp_path / "true", finished[0], fused, label_eps_total=None, secure="none"))
-    facts = {m.gate: m for m in gather(silent, good, None, home, settings, date(2026, 1, 1)).measures}
+    facts = {m.gate: m for m in gather(silent, good, None, home, settings, date(2026, 1, 1), {}).measures}
     assert facts["label_epsilon"].value is None
     assert facts["secure_profile"].value == 0
 
@@ -119,7 +119,7 @@ def test_a_snapshot_is_judged_by_quality_and_age(finished: Any, good: Path) -> N
     record: dict[str, Any] = {"contract": {"root": "00" * 32}, "table": {"sha256": sha}}
     record |= {"rows": {"kept": 1}, "read_on": read.isoformat(), "quality": {"figure": 0.97}}
     (home.path / "intake.json").write_text(json.dumps(record))
-    found = gather(open_bundle(good), good, None, home, SETTINGS, read + timedelta(days=100))
+    found = gather(open_bundle(good), good, None, home, SETTINGS, read + timedelta(days=100), {})
     values = {m.gate: m.value for m in found.measures}
     assert (values["data_quality"], values["data_age_days"]) == (0.97, 100)
 

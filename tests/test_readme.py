@@ -14,6 +14,8 @@ README = Path(__file__).parents[1] / "README.md"
 ELSEWHERE = {
     "make": "make run and make test are typed in a fresh clone, not inside a test",
     "registry": "tests/cli/test_registry.py types them, with keys in place of KEY",
+    "@champion": "tests/registry/test_shadowing.py scores with it",
+    "reproduce": "tests/simulation/test_job.py makes a bundle again",
     "ui": "tests/mlflow_io/test_ui.py starts it",
     "federation=ray": "tests/flower/test_ray.py runs it",
 }

@@ -14,6 +14,7 @@ from fedprofile.errors import UsageError
 if TYPE_CHECKING:
     from fedprofile.registry.bundle import Bundle
     from fedprofile.registry.reproduce import Finding, Reproduction
+    from fedprofile.types import Weights
 
 RESULT = "reproduce.json"
 
@@ -27,6 +28,7 @@ def add_verbs(verbs: Any) -> None:
     verb.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="where data lie: data.root=…")
     verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder for the model made again")
     verb.add_argument("--home", type=Path, help="the label owner's, of a deployed training: refit from its score sums")
+    verb.add_argument("--start", type=Path, metavar="DIR", help="the bundle from whose weights a retraining began")
     verb.add_argument("--key", type=Path, metavar="FILE", help="public keys of which one must have signed")
     verb.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
@@ -59,7 +61,21 @@ def _retrained(args: argparse.Namespace, bundle: Bundle) -> Path:
     words = [*replayed(record), *args.overrides, "tracking=none", "baselines.enabled=false", *replayed(fresh)]
     if not args.json:
         print(f"Training again, into {args.out}, what {args.bundle} says it was trained as.", file=sys.stderr)
-    return train_job(args, single(words)).bundle
+    parent = (bundle.meta.get("parent") or {}).get("manifest")
+    return train_job(args, single(words), follows=parent, start=_start(args, bundle)).bundle
+
+
+def _start(args: argparse.Namespace, bundle: Bundle) -> Weights | None:
+    """The weights that a warm start began from, by their hash."""
+    from fedprofile.models.layout import start_hash
+    from fedprofile.registry.bundle import open_bundle
+
+    wanted = (bundle.meta.get("start") or {}).get("hash")
+    shared = None if args.start is None else dict(open_bundle(args.start).shared)
+    if (None if shared is None else start_hash(shared).hex()) != wanted:
+        what = f"the training began from {'weights of another bundle' if wanted else 'new weights'}"
+        raise UsageError(what, "Name its parent's bundle with --start." if wanted else "Leave --start out.")
+    return shared
 
 
 def _refitted(args: argparse.Namespace) -> Path:

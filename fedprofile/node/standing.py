@@ -93,6 +93,7 @@ RULES: Rules = {
         "align": eq,
         "min_release": _at_least,
         "recompute": _at_least,
+        "start": eq,
         "learning": {
             "replicas": eq,
             "hidden": eq,

@@ -153,6 +153,10 @@ def test_one_command_makes_a_judged_challenger_that_names_its_parent(judged, typ
     assert new["start"]["hash"] == start_hash(open_bundle(registry.shelf.folder(after.champion)).shared).hex()
     client = open_client(default_uri(tmp_path / "outputs"))
     assert str(client.get_model_version_by_alias("fedprofile", "challenger").version) == "2"
+    again = "bundle reproduce next/bundle data.root=data -q --out again"
+    assert "new weights" not in typed(again)[2]
+    assert "--start" in typed(again)[2]
+    assert "reproduced: to the bit" in done(typed, f"{again} --start mine/bundle")
 
 
 @pytest.fixture

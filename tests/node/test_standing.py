@@ -44,6 +44,7 @@ MORE = {
     "min_release": st.integers(0, 255) | st.just("999"),
     "profile": st.sampled_from(["none", "resilient"]),
     "columns": st.just(("a", "b", "c", "d")),
+    "start": st.just(b"\1" * 32),
 }
 LEARNING_MORE = {
     f.name: st.just(getattr(PLAN.learning, f.name)).map(lambda v: v + "x" if isinstance(v, str) else v + 1)

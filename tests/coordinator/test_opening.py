@@ -70,6 +70,7 @@ def test_nobody_away_gives_the_strict_model(resilient, tiny_config, built):
         np.testing.assert_allclose(outcome.shared[name], weights, atol=2e-3)
 
 
+@pytest.mark.nightly
 def test_away_at_any_step_and_back_in_the_next_round(resilient):
     """Messages of type "round": the two roles' counts, then two rounds, then gains."""
     outcome = silent(resilient, ("round", 3, "tax-1"), ("survivors", 1, "ecommerce-2"), ("open", 3, "ecommerce-1"))
@@ -86,12 +87,14 @@ def test_nodes_restarted_before_every_message_go_on_from_their_journals(resilien
     assert [s["nodes"] for s in silent(resilient, *gone, restart=True).summaries] == [8, 9]
 
 
+@pytest.mark.nightly
 def test_a_node_that_lost_its_keys_is_done_without(resilient):
     """A restarted node with real secrets answers need_setup: absent until the next key agreement."""
     lost = Envelope("error", {"code": "need_setup"}).encode()
     assert [s["nodes"] for s in silent(resilient, ("round", 3, "tax-1"), instead=lost).summaries] == [8, 9]
 
 
+@pytest.mark.nightly
 def test_a_role_with_too_few_keeps_its_encoder_for_that_round(resilient):
     outcome = silent(resilient, ("round", 3, "tax-1"), ("round", 3, "tax-2"))
     assert [s["nodes"] for s in outcome.summaries] == [7, 9]

@@ -22,7 +22,12 @@ def failing(world, type_, party, reply):
     return via
 
 
-@pytest.mark.parametrize("share", ["all", "role", "none"])
+def _rare(value):
+    """A case like its neighbours, which `make nightly` alone goes through."""
+    return pytest.param(value, marks=pytest.mark.nightly)
+
+
+@pytest.mark.parametrize("share", ["all", "role", _rare("none")])
 def test_a_whole_run(tiny_config, build_world, tmp_path, share):
     config = tiny_config(share=share)
     config.data.members = 3
@@ -150,17 +155,17 @@ def test_nodes_restarted_before_every_later_message_go_on_bit_by_bit(world, fini
     "stop",
     [
         ("align", 1),
-        ("align-spine", 1),
-        ("align-match", 1),
+        _rare(("align-spine", 1)),
+        _rare(("align-match", 1)),
         ("align-views", 1),
-        ("align-store", 1),
+        _rare(("align-store", 1)),
         ("release", 1),
-        ("round", 1),
+        _rare(("round", 1)),
         ("round", 2),
         ("round", 3),
-        ("round", 4),
+        _rare(("round", 4)),
         ("score-sum", 1),
-        ("finish", 1),
+        _rare(("finish", 1)),
     ],
     ids=str,
 )
@@ -176,7 +181,7 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_model(world, finished, stop)
     assert (sums[0] == sums[1]).all()
 
 
-@pytest.mark.parametrize("times", [1, 2, 4])
+@pytest.mark.parametrize("times", [_rare(1), 2, _rare(4)])
 def test_a_run_with_shared_encoders_goes_on_to_the_same_model(roles, roles_outcome, times):
     roles.drive(until="round", times=times)
     roles.nodes.clear()

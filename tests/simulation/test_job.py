@@ -73,7 +73,7 @@ def model(run_dir: Path) -> dict[str, bytes]:
 
 
 class TestAWholeRun:
-    @pytest.mark.parametrize("baselines", ["none", "all"])
+    @pytest.mark.parametrize("baselines", [pytest.param("none", marks=pytest.mark.nightly), "all"])
     def test_leaves_a_report_predictions_and_a_bundle_that_scores(self, root, tmp_path, capsys, baselines):
         result = fedprofile.train(words(root, tmp_path / "run", f"baselines={baselines}"))
         run_dir = tmp_path / "run"
@@ -127,7 +127,7 @@ class TestAWholeRun:
     @pytest.mark.parametrize(
         ("words_", "said"),
         [
-            (["secure=none"], "secure=none"),
+            pytest.param(["secure=none"], "secure=none", marks=pytest.mark.nightly),
             (["learning.share=role", "federation.members=3", "federation.overlap=0.8"], None),
             (["learning.share=none", "privacy.label_eps=null", "learning.trees=always"], "label_eps=null"),
         ],
@@ -204,7 +204,7 @@ class TestInterrupted:
 
     @pytest.mark.parametrize(
         "stage",
-        [s if i % 3 == 0 else pytest.param(s, marks=pytest.mark.nightly) for i, s in enumerate(STAGES)],
+        [pytest.param(s, marks=[pytest.mark.nightly] if s != "report" else []) for s in STAGES],
         ids=str,
     )
     def test_at_any_stage_goes_on_to_the_same_model(self, root, tmp_path, undisturbed, stage):
@@ -219,6 +219,7 @@ class TestInterrupted:
         if stage == ("rounds", 1):
             assert [p.round for p in seen if p.stage == "rounds"] == [2]
 
+    @pytest.mark.nightly
     def test_while_results_are_written(self, root, tmp_path, undisturbed, monkeypatch):
         """Between the bundle and the report, which is what makes a run finished."""
         run_dir = tmp_path / "run"

@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # A shell that has another environment active must not lead ours astray.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+# Every command and test process would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests start one worker a core, so the libraries inside must not start more.
 export OMP_NUM_THREADS ?= 1
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -268,3 +271,41 @@ def code_of() -> Callable[[Callable[[], Any]], str]:
         return refused.value.code
 
     return code
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[tuple[str, Callable[[str], None]]]:
+    """A URL of a real server of this machine, on a socket of its own, and what starts and stops it."""
+    pytest.importorskip("psycopg", reason="PostgreSQL: psycopg is not installed")
+    if any(shutil.which(tool) is None for tool in ("initdb", "pg_ctl")):
+        pytest.skip("PostgreSQL: initdb and pg_ctl are not on this machine")
+    # Not below pytest's own folder, which nobody but root may enter; and it refuses to run as root.
+    folder = Path(tempfile.mkdtemp(prefix="fp-pg-", dir="/tmp"))
+    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+
+    def run(tool: str, *words: str) -> None:
+        command = [*other, tool, "-D", str(folder / "data"), *words]
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+
+    try:
+        if other:
+            os.chown(folder, 65534, 65534)
+        run("initdb", "-U", "owner", "-A", "trust", "--no-sync", "-E", "UTF8")
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+        words = {"start": ("-w", "-l", str(folder / "log"), "-o", options), "stop": ("-m", "immediate")}
+
+        def control(verb: str) -> None:
+            run("pg_ctl", "-s", *words[verb], verb)
+
+        control("start")
+        try:
+            yield f"postgresql://owner@/postgres?host={folder}", control
+        finally:
+            control("stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgres(postgres_server) -> str:
+    return postgres_server[0]

@@ -247,3 +247,36 @@ def test_a_real_server_is_followed_and_its_death_moves_nothing(office, stocked, 
     with serving(office.uri) as url:
         sync(url, MODEL, standing(office))
         assert aliases(office)["champion"] == "1"
+
+
+@pytest.mark.nightly
+def test_a_database_server_is_followed_and_its_death_moves_nothing(postgres_server, stocked, tmp_path):
+    url, control = postgres_server
+    uri = url.replace("postgresql://", "postgresql+psycopg://")
+    desk = Desk(tmp_path, stocked[2], tracking=uri)
+    client = open_client(uri)
+    client.create_registered_model(MODEL)
+    for folder in stocked[1].values():
+        kept = shutil.copytree(folder, tmp_path / "models" / folder.name / "artifacts" / "bundle")
+        client.create_model_version(MODEL, str(kept.parents[1]))
+    for number in ("1", "2"):
+        manifest = desk.gate(stocked[1][number], version=number)
+        for who in ("wang", "zhao"):
+            approve(desk.registry, actor(who), manifest, None, "approve", 14)
+        promote(desk.registry, actor("chen"), manifest)
+    desk.uri = uri
+    assert follow(desk)
+    assert aliases(desk)["champion"] == "2"
+    assert client.get_model_version(MODEL, "1").tags["fedprofile.stage"] == "former champion"
+    roll_back(desk.registry, actor("chen"), None, "drift")
+    control("stop")
+    try:
+        for call in (behind, sync):
+            with pytest.raises(DeploymentError) as caught:
+                call(uri, MODEL, standing(desk))
+            assert "host=" not in str(caught.value)
+    finally:
+        control("start")
+    assert aliases(desk)["champion"] == "2"
+    assert follow(desk)
+    assert aliases(desk)["champion"] == "1"

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing as mp
-import os
-import shutil
 import sqlite3
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,33 +74,6 @@ def test_of_racing_writers_each_line_has_one(tmp_path):
 @pytest.mark.nightly
 def test_a_thousand_lines_of_racing_writers_have_no_gap(heads):
     race(replace(heads), 4, 250)  # a copy without an open connection
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """A URL of a real server of this machine, on a socket of its own."""
-    pytest.importorskip("psycopg", reason="PostgreSQL: psycopg is not installed")
-    if any(shutil.which(tool) is None for tool in ("initdb", "pg_ctl")):
-        pytest.skip("PostgreSQL: initdb and pg_ctl are not on this machine")
-    # Not below pytest's own folder, which nobody but root may enter; and it refuses to run as root.
-    folder = Path(tempfile.mkdtemp(prefix="fp-pg-", dir="/tmp"))
-    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
-
-    def run(tool: str, *words: str) -> None:
-        command = [*other, tool, "-D", str(folder / "data"), *words]
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
-
-    try:
-        if other:
-            os.chown(folder, 65534, 65534)
-        run("initdb", "-U", "owner", "-A", "trust", "--no-sync", "-E", "UTF8")
-        run("pg_ctl", "-w", "-s", "-l", str(folder / "log"), "-o", f"-k {folder} -c listen_addresses=''", "start")
-        try:
-            yield f"postgresql://owner@/postgres?host={folder}"
-        finally:
-            run("pg_ctl", "-m", "immediate", "-s", "stop")
-    finally:
-        shutil.rmtree(folder)
 
 
 def test_several_machines_share_a_real_postgresql(postgres):

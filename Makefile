@@ -25,7 +25,7 @@ run: $(READY) ## the main job: ten nodes on real data, results under outputs/ (o
 	@$(BIN)/fedprofile train data=nhanes
 
 test: lint ## lint, then all tests
-	@$(BIN)/python -m pytest -n 3 # on two cores: a test often waits for a process of its own
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder # on two cores: a test often waits
 
 nightly: $(READY) ## 10,000 schedules of the malicious coordinator, a kill at every question, every fault of a deployment by real kills
 	@$(BIN)/python -m pytest -m nightly --durations=0

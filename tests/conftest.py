@@ -19,9 +19,25 @@ from fedprofile.data.example import example
 from fedprofile.errors import ProtocolError
 
 
+LONGEST = (
+    "deployment/test_commands.py",
+    "simulation/test_job.py",
+    "config/test_run_each.py",
+    "flower/test_wire.py",
+    "flower/test_ray.py",
+    "coordinator/test_rounds.py",
+    "secagg/test_adversary.py",
+    "simulation/test_baselines.py",
+    "node/test_recompute.py",
+    "test_readme.py",
+    "flower/test_resident.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first: begun last, one of them keeps a worker busy while the others have nothing left to do."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """The longest files first: begun last, one of them keeps a worker busy while the others have nothing left to do."""
+    rank = {Path(__file__).parent / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @dataclass

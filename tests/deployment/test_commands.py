@@ -186,7 +186,6 @@ def in_process(desk: Desk, job: Path) -> dict[str, np.ndarray]:
     return shared(folder)
 
 
-@pytest.mark.long
 def test_from_empty_folders_to_a_fused_model(desk):
     enrol(desk, *OVERRIDES)
     for party in PARTIES:

@@ -13,7 +13,6 @@ from fedprofile.flower.inprocess import run_in_process
 from fedprofile.flower.ray_engine import run_on_ray
 
 
-@pytest.mark.long
 def test_ray_gives_the_in_process_model_bit_for_bit(small, tmp_path, monkeypatch):
     monkeypatch.delenv("FEDPROFILE_HOMES", raising=False)
     monkeypatch.delenv("FEDPROFILE_JOB", raising=False)

@@ -101,7 +101,9 @@ def test_partner_trees_are_added_by_the_plan_alone(finished):
     learner = run.training.learner
     run.training.refresh()
     with_trees = NodeRun(run.home, replace(run.plan, learning=replace(run.plan.learning, trees="always")), run.roster)
-    plain, _ = run.judge_scores(learner)
-    added, gains = with_trees.judge_scores(learner)
+    plain, _, none = run.judge_scores(learner)
+    added, gains, trees = with_trees.judge_scores(learner)
     assert (plain != added).any()
+    assert none is None
+    assert set(trees) == {"tier", "invest"}
     assert set(gains) == {"tier", "invest"}

@@ -26,7 +26,7 @@ class Acknowledgement:
     @staticmethod
     def of(data: bytes, salt: bytes, plan: bytes, identity: Identity) -> Acknowledgement:
         """salt: 32 bytes that only the node can make again, of this plan."""
-        mark = digest("encoder/1", salt, data)
+        mark = digest("kept-encoder/1", salt, data)
         return Acknowledgement(mark, identity.sign(_SIGNED, plan + mark))
 
     def to_json(self) -> dict[str, str]:

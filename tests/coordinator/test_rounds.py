@@ -178,7 +178,7 @@ def test_nodes_restarted_before_every_later_message_go_on_bit_by_bit(world, fini
         _rare(("round", 4)),
         ("score-sum", 1),
         _rare(("finish", 1)),
-        ("finish", 2),
+        _rare(("finish", 2)),
     ],
     ids=str,
 )

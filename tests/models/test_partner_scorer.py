@@ -1,7 +1,6 @@
 """What a partner keeps scores others as the finished run scored rows that it did not train on."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +8,6 @@ from safetensors.numpy import load, save
 
 from fedprofile.errors import DataError
 from fedprofile.models.partner_scorer import PartnerScorer
-from fedprofile.models.scores import weigh
-from fedprofile.node.run import NodeRun
 
 
 @pytest.fixture
@@ -27,21 +24,6 @@ def test_it_scores_as_the_run_did_and_from_its_bytes_alone(run):
     # By themselves they are another matrix, whose product may be added up in another order: float32's last digits.
     assert kept.scores(run.table.take(others)) == pytest.approx(placed[others], abs=1e-5)
     assert kept.to_bytes() == run.scorer().to_bytes()
-
-
-def test_its_own_trees_are_kept_where_the_run_adds_them(run):
-    run.training.refresh()
-    learner, learning = run.training.learner, replace(run.plan.learning, trees="always")
-    log_odds, gains, trees = NodeRun(run.home, replace(run.plan, learning=learning), run.roster).judge_scores(learner)
-    plain = replace(run.scorer(), kept=learner.kept, gains=gains)
-    boosted = PartnerScorer.from_bytes(replace(plain, trees=trees).to_bytes())
-    others = ~run.released()[1]
-    assert np.array_equal(
-        boosted.scores(run.table)[others], weigh(log_odds, gains, plain.means, run.plan.tasks)[others]
-    )
-    assert (boosted.scores(run.table) != plain.scores(run.table)).any()
-    without = PartnerScorer.from_bytes(replace(plain, trees={}).to_bytes())
-    assert without.trees == {}, "a run that adds trees halves the network's scores where there is no label for one"
 
 
 def test_no_customer_and_no_label_is_in_it(run):

@@ -66,7 +66,7 @@ UPWARD = {
     "agreements": 2,
     "reveals": 2,
     "opened": 0,
-    "finished": 0,
+    "finished": 1,
     "error": 1,
 }
 """Reply type -> how many parts it may carry."""
@@ -93,13 +93,19 @@ MEANING = {
     "agreements": "a signature over who takes part in a sum (resilient)",
     "reveals": "shares of masks of those who are away (resilient)",
     "opened": "that the score sum is kept (label owner only)",
-    "finished": "that the run's state is put away",
+    "finished": "that the run's state is put away; of a partner, which encoder it keeps: a mark that hides it, signed",
     "error": "a refusal: a fixed code, signed",
 }
 """Reply type -> what it tells, in words for a partner's security officer."""
 
-REPLY_BODY = {"identity": {"party"}, "approval": {"plan"}, "spine": {"size", "hash"}, "listed": {"size"}}
-"""Reply type -> keys of its body; the bodies of all others but "error" are empty."""
+REPLY_BODY = {
+    "identity": {"party"},
+    "approval": {"plan"},
+    "spine": {"size", "hash"},
+    "listed": {"size"},
+    "finished": {"encoder"},
+}
+"""Reply type -> keys of its body; the bodies of all others but "error", and the label owner's "finished", are empty."""
 
 PENDING = "pending"
 """Instead of an approval: people have to look at the plan first. Its body is empty."""

@@ -17,7 +17,7 @@ from fedprofile.data.sources import open_source
 from fedprofile.models.features import fit_features
 from fedprofile.models.layout import encoder_shapes, initial_weights, shared_shapes
 from fedprofile.models.learner import LocalLearner
-from fedprofile.node.scoring import weigh
+from fedprofile.models.scores import weigh
 from fedprofile.privacy.randomised_response import class_prior, flip_matrix, randomise
 from fedprofile.simulation.nodes import deal
 from fedprofile.types import MISSING_LABEL, Labels, LearningPlan, Table, Task, Weights

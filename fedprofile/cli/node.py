@@ -62,6 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     verb("resume", _resume, "let messages leave again", "resume my-node")
     verb("status", _status, "where the node stands", "status my-node")
     verb("audit", _audit, "verify the audit log; what was used and what left, in short", "audit my-node")
+    verb("encoders", _encoders, "what is kept of the last finished runs: is it what was signed?", "encoders my-node")
     verb("plans", _plans, "plans that asked for approval", "plans my-node")
     approve = verb("approve", _approve, "approve a plan, after reading it", "approve my-node 3f0a")
     approve.add_argument("--days", type=int, default=_DAYS, help="for so many days (default: %(default)s)")
@@ -222,6 +223,23 @@ def _audit(args: argparse.Namespace) -> int:
         for run, type_, messages, size in use.left_rows()
     ]
     return print_result(args, facts, "\n".join([verified.to_text(), "left, by run and type of message:", *rows]))
+
+
+def _encoders(args: argparse.Namespace) -> int:
+    from fedprofile.deployment.node import identity_of
+    from fedprofile.node.encoders import finished_runs, kept_as_signed
+
+    home = _home(args)
+    identity, runs, lines = identity_of(home), [], []
+    for run in finished_runs(home):
+        said = f"acknowledged by {', '.join(run['acknowledged'])}" if "acknowledged" in run else ""
+        if not said:
+            run["as_signed"] = kept_as_signed(home, identity, run)
+            said = f"{run['digest']}  {'as signed' if run['as_signed'] else 'NOT what was signed'}"
+        runs.append(run)
+        lines.append(f"{run['plan'][:12]}  {run['on'] or 'simulated'}  {said}")
+    print_result(args, {"runs": runs}, "\n".join(lines) or "No run has finished yet.")
+    return int(not all(run.get("as_signed", True) for run in runs))
 
 
 def _plans(args: argparse.Namespace) -> int:

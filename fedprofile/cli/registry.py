@@ -122,6 +122,7 @@ def _promote(args: argparse.Namespace) -> int:
 
 def _rollback(args: argparse.Namespace) -> int:
     from fedprofile.registry.promote import previous, roll_back
+    from fedprofile.registry.serving import served
     from fedprofile.registry.version import have, logged
 
     registry, who = opened(args), actor(args)
@@ -130,8 +131,9 @@ def _rollback(args: argparse.Namespace) -> int:
     manifest = logged(before, args.version) if args.version else previous(before)
     have(registry, before, manifest, fetcher(registry))
     state = roll_back(registry, who, manifest, args.reason)
-    said = f"{state.release(manifest).name} is champion again."
-    return done(args, registry, state, said, champion=manifest)
+    how = served(registry.shelf.meta(manifest))
+    said = f"{state.release(manifest).name} is champion again, {how}."
+    return done(args, registry, state, said, champion=manifest, served=how)
 
 
 def _retire(args: argparse.Namespace) -> int:
@@ -170,15 +172,17 @@ def _sync(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from fedprofile.registry.views import status
+    from fedprofile.registry.views import champion_served, status
     from fedprofile.registry.watching import standing_advice
 
     registry = opened(args)
     state = registry.state()
     advice = standing_advice(registry, state.champion)
+    how = champion_served(registry, state)
     facts = {**status(registry, state, registry.clock()), "mlflow": _behind(registry, state), "retrain": advice}
-    champion = state.release(state.champion).name if state.champion else "none"
-    lines = [f"{registry.model}: champion {champion}, {facts['lines']} lines, head {facts['head'][:16]}"]
+    champion = f"{state.release(state.champion).name}, {how}" if state.champion else "none"
+    lines = [f"{registry.model}: champion {champion}; {facts['lines']} lines, head {facts['head'][:16]}"]
+    facts["served"] = how
     if advice:
         lines.append(f"  a retraining is recommended since {advice['day']}: {len(advice['reasons'])} shifts")
     for version in facts["versions"]:
@@ -212,11 +216,16 @@ def _behind(registry: Registry, state: State) -> list[str]:
 
 
 def _history(args: argparse.Namespace) -> int:
-    from fedprofile.registry.views import history, sentence
+    from fedprofile.registry.views import champion_served, history, sentence
 
-    state, lines = history(opened(args))
-    facts = {"lines": lines, "head": state.head.hash.hex()}
-    return print_result(args, facts, "\n".join(sentence(line, state) for line in lines))
+    registry = opened(args)
+    state, lines = history(registry)
+    how = champion_served(registry, state)
+    facts = {"lines": lines, "head": state.head.hash.hex(), "served": how}
+    told = [sentence(line, state) for line in lines]
+    if state.champion:
+        told.append(f"champion {state.release(state.champion).name}: {how}")
+    return print_result(args, facts, "\n".join(told))
 
 
 def _diff(args: argparse.Namespace) -> int:

@@ -29,7 +29,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("input", type=Path, metavar="IN", help="CSV, CSV.gz or Parquet with the bank's columns")
     parser.add_argument("output", type=Path, metavar="OUT", help="CSV or Parquet to write")
     parser.add_argument("--force", action="store_true", help="overwrite OUT")
-    parser.add_argument("--home", type=Path, help="the bank's home: score only whom its consent ledger allows")
+    parser.add_argument(
+        "--home",
+        type=Path,
+        help="the bank's home: score only whom its consent ledger allows, and @champion with partners "
+        "only while they keep its encoders",
+    )
     parser.add_argument("--purpose", help="what for, as the ledger words it; needed with --home")
     parser.add_argument("--key", type=Path, metavar="FILE", help="public keys of which one must have signed BUNDLE")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
@@ -41,14 +46,17 @@ def score(args: argparse.Namespace) -> int:
     from fedprofile.registry.batch import score_file
     from fedprofile.registry.seal import read_keys, short
 
-    bundle, trust, shadow = args.bundle, None if args.key is None else read_keys(args.key), None
+    bundle, trust, shadow, alone = args.bundle, None if args.key is None else read_keys(args.key), None, None
     if str(bundle) == CHAMPION:
         bundle, trust, shadow = _champion(args)
+        alone = _why_alone(args, bundle, trust)
     elif args.registry is not None:
         raise UsageError("--registry goes with @champion", f"Give {CHAMPION} as BUNDLE, or leave --registry out.")
     done = score_file(
-        bundle, args.input, args.output, force=args.force, permit=_permit(args), trust=trust, shadow=shadow
+        bundle, args.input, args.output, force=args.force, permit=_permit(args), trust=trust, shadow=shadow, alone=alone
     )
+    if alone is not None:
+        print(f"note: the champion is served bank alone: {alone}", file=sys.stderr)
     if str(done.get("shadow", "")).startswith("did not"):
         print(f"warning: the shadow {done['shadow']}", file=sys.stderr)
     if not done["pinned"]:
@@ -78,6 +86,17 @@ def _champion(args: argparse.Namespace) -> tuple[Path, Trust, Shadow | None]:
             have(registry, state, manifest, fetcher(registry))
             found.append((registry.shelf.folder(manifest), frozenset({bytes.fromhex(state.release(manifest).trainer)})))
     return *found[0], Shadow(registry.path, *found[1]) if state.shadow else None
+
+
+def _why_alone(args: argparse.Namespace, bundle: Path, trust: Trust) -> str | None:
+    """Whether partners can still stand behind the champion's scores, by its signed bundle and the bank's home."""
+    from fedprofile.node.encoders import finished_runs
+    from fedprofile.node.home import NodeHome
+    from fedprofile.registry.bundle import open_bundle
+    from fedprofile.registry.serving import why_bank_alone
+
+    finished = None if args.home is None else [run["plan"] for run in finished_runs(NodeHome(args.home))]
+    return why_bank_alone(open_bundle(bundle, trust).meta, finished)
 
 
 def _permit(args: argparse.Namespace) -> Permit | None:

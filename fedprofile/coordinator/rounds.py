@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from safetensors.numpy import save
 
+from fedprofile.acknowledging import Acknowledgement
 from fedprofile.aggregation import (
     META,
     check_weight,
@@ -281,9 +282,21 @@ class _Run(Holdings):
         )
 
     def finish(self) -> Talk:
-        """The label owner takes the shared model home; every node forgets its session keys."""
-        final = Envelope("finish", parts=(save(self.state.shared if self.plan.learning.share == "all" else {}),))
-        return (yield from self.ask({p: final if p == self.owner else Envelope("finish") for p in self.everyone}))
+        """Partners say which encoder each keeps; the label owner takes their words and the shared model home.
+
+        Every node forgets its session keys. Asked again after a crash, partners say the same.
+        """
+        replies = yield from self.ask(dict.fromkeys(self.partners, Envelope("finish")))
+        words = {party: self._acknowledged(party, reply) for party, reply in replies.items()}
+        shared = self.state.shared if self.plan.learning.share == "all" else {}
+        return (yield from self.ask({self.owner: Envelope("finish", {"acknowledged": words}, (save(shared),))}))
+
+    def _acknowledged(self, party: str, reply: Envelope) -> dict[str, str]:
+        said = {"digest": reply.body["encoder"], "signature": reply.parts[0].hex()}
+        try:
+            return Acknowledgement.checked(said, party, self.roster, self.plan.hash).to_json()
+        except RemoteProtocolError as error:
+            raise NodeFailed(party, error.code) from None
 
     # -- one sum ---------------------------------------------------------------------------------
     def _round(self, t: int) -> Generator[dict[str, bytes], dict[str, bytes], None]:

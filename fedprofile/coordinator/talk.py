@@ -57,6 +57,8 @@ class Conversation:
         if reply == Envelope(PENDING) and request.type == "plan":
             return reply
         due = (REPLY_TO[request.type], REPLY_BODY.get(reply.type, set()), self._parts_due(request))
+        if request.type == "finish" and party == self.roster.label_owner:
+            due = ("finished", set(), 0)
         if (reply.type, set(reply.body), len(reply.parts)) != due:
             raise NodeFailed(party, "wrong_reply")
         return reply

@@ -81,9 +81,7 @@ def conclude(home: NodeHome, out: Path, uri: str | None, view_dropout: float = 0
     plan = RunPlan.from_json(held)
     fusion = fuse(home, plan, roster, view_dropout, PARTS)
     tasks = judge_tasks(fusion, None, plan.tasks, DRAWS, plan.seed, DEPLOYED)
-    meta = describe_model(
-        home, plan, roster, fusion, tasks, Origin(None, extra={"id": home_contract(home.path).id.name})
-    )
+    meta = describe_model(home, plan, roster, fusion, tasks, Origin(extra={"id": home_contract(home.path).id.name}))
     signer = Identity.from_seed(home.derive("identity"))
     quality = quality_figure(home.path)
     facts = {"plan": plan.hash.hex(), "quality": quality, "tasks": tasks}

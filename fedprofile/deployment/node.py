@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -26,6 +27,7 @@ from fedprofile.enrolment import NAME, NAMES, Invitation, Request, RosterSignatu
 from fedprofile.errors import UsageError
 from fedprofile.governance.audit import KeyRotated, Left, Refused
 from fedprofile.node.audit import NodeAudit, record
+from fedprofile.node.encoders import FOLDER as ENCODERS
 from fedprofile.node.home import NodeConfig, NodeHome
 from fedprofile.node.journal import Journal
 from fedprofile.node.membership import CA, pinned_roster, sign_invitation, signed_invitation
@@ -238,7 +240,7 @@ def rotate(home: NodeHome) -> Request:
 
 
 def leave(home: NodeHome) -> None:
-    """Forget run state and session; the audit trail, keys and consents stay for as long as the law says.
+    """Forget run state, session and encoders; the audit trail, keys and consents stay for as long as the law says.
 
     Raises UsageError while the last roster that it signed names it: it has to sign one that does not.
     """
@@ -246,6 +248,7 @@ def leave(home: NodeHome) -> None:
         mend = "Have the coordinator propose a roster without it (`coordinator remove`), and sign that first."
         raise UsageError(f"the roster still names {home.config.party!r}", mend)
     home.clear_run()
+    shutil.rmtree(home.path / ENCODERS, ignore_errors=True)
     record(home, Left())
     (home.path / LEFT).touch()
 

@@ -26,7 +26,7 @@ from fedprofile.coordinator.rounds import Outcome, Watch, conduct
 from fedprofile.errors import FedprofileError, NodeFailed, UsageError
 from fedprofile.flower.exchange import POLL_S, Exchange, abandon, quicken_pulls, take_up
 from fedprofile.messages import Envelope
-from fedprofile.types import Progress, digest
+from fedprofile.types import Progress
 
 __all__ = ["JOB", "abandon", "app", "watching"]
 
@@ -167,10 +167,6 @@ def _write_outcome(folder: Path, outcome: Outcome) -> None:
         "summaries": outcome.summaries,
         "openings": outcome.openings,
         "wire": asdict(outcome.wire),
-        "encoder_digests": {
-            role: digest("encoder/1", *(name.encode() + weights[name].tobytes() for name in sorted(weights))).hex()
-            for role, weights in outcome.encoders.items()
-        },
     }
     _write(folder / "outcome.json", plain)
 

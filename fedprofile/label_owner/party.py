@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fedprofile.acknowledging import all_checked
 from fedprofile.aggregation import SCORES
 from fedprofile.alignment.hashing import TRAIN_BELOW, VALID_BELOW, split_bucket
 from fedprofile.alignment.psi import read_views, split
@@ -17,6 +18,7 @@ from fedprofile.label_owner.home import read_fold, read_labels, read_membership
 from fedprofile.label_owner.release import fill, fingerprint, release_labels, restrict
 from fedprofile.messages import Envelope
 from fedprofile.node.consent import bind, remember_trained
+from fedprofile.node.encoders import keep_acknowledged
 from fedprofile.node.heads import take_heads
 from fedprofile.node.home import NodeHome
 from fedprofile.node.party import SIGNED_RELEASE, Node, only_part
@@ -128,8 +130,11 @@ class LabelOwnerNode(Node):
         model = only_part(envelope)
         if self.run.plan.recompute:
             check_final(self.run, tensors(model))
+        words = all_checked(envelope.body.get("acknowledged"), self.roster, self.run.plan.hash)
         self.home.write(SHARED_MODEL, model)
-        return super()._finish(envelope)
+        keep_acknowledged(self.home, self.run.plan.hash, words)
+        self._end_run()
+        return Envelope("finished")
 
 
 def open_node(path: Path) -> Node:

@@ -19,8 +19,8 @@ from fedprofile.models.heads import Head, Likelihood, probabilities, task_losses
 from fedprofile.models.layout import NetShape
 from fedprofile.models.optimiser import AdamW, flatten
 from fedprofile.models.registry import resolve
-from fedprofile.models.scores import centred_log_odds, noisy_gain, noisy_log_loss
-from fedprofile.models.snapshots import BestRounds
+from fedprofile.models.scores import noisy_gain, noisy_log_loss
+from fedprofile.models.snapshots import BestRounds, best_log_odds
 from fedprofile.types import MISSING_LABEL, LearningPlan, Task, Weights, digest, output_slices
 
 __all__ = ["LocalLearner", "RoundLoss", "noisy_gain"]
@@ -95,6 +95,11 @@ class LocalLearner:
                 "Give it more customers, or lower model.replicas.",
             )
         return Batches(seen, max(1, min(self.plan.batch, len(rows) // 2)), generator)
+
+    @property
+    def kept(self) -> BestRounds:
+        """Each task's best snapshot so far."""
+        return self._kept
 
     @property
     def best(self) -> dict[str, tuple[float, int]]:
@@ -182,15 +187,6 @@ class LocalLearner:
                 parts.append(probabilities(logits, self.tasks, self._head))
         return {t.name: np.concatenate([p[t.name].numpy() for p in parts], 1)[self._is_held] for t in self.tasks}
 
-    def _replica_probabilities(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float32]]:
-        """task -> (F, len(rows), K) member means of the current weights."""
-        parts = []
-        with torch.no_grad():
-            for i in range(0, len(rows), _CHUNK):
-                x = self._x[torch.from_numpy(rows[i : i + _CHUNK])]
-                parts.append(probabilities(self._net(x[None], None), self.tasks, self._head))
-        return {t.name: np.concatenate([p[t.name].numpy() for p in parts], 1) for t in self.tasks}
-
     def log_odds(self) -> npt.NDArray[np.float32]:
         """(n, C) centred cumulative log-odds of every row by each task's best snapshot.
 
@@ -200,14 +196,11 @@ class LocalLearner:
         if not self._kept.best:
             raise RuntimeError("no snapshot yet: judge a round first")
         current, rows = nets.weights(self._net), np.arange(len(self.train))
-        out = np.empty((len(rows), sum(t.outputs for t in self.tasks)), np.float32)
-        for at_round, snapshot in self._kept.weights.items():
-            nets.load_weights(self._net, snapshot)
-            p = self._replica_probabilities(rows)
-            for task, at in output_slices(self.tasks).items():
-                if self._kept.best[task][1] == at_round:
-                    own = np.where(self.train[:, None], p[task][self.fold, rows], p[task].mean(0))
-                    out[:, at] = centred_log_odds(own, self.priors[task])
+
+        def unseen(p: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            return np.where(self.train[:, None], p[self.fold, rows], p.mean(0))
+
+        out = best_log_odds(self._net, self._kept, self._x, self.tasks, self._head, self.priors, unseen)
         nets.load_weights(self._net, current)
         return out
 

@@ -27,14 +27,14 @@ def partner_log_odds(
     flips: Mapping[str, Array | None],
     priors: Mapping[str, Array],
     seed: int,
-) -> npt.NDArray[np.float32]:
-    """Un-mixed, centred cumulative log-odds of every row: (n, C) float32.
+) -> tuple[npt.NDArray[np.float32], dict[str, Trees]]:
+    """Un-mixed, centred cumulative log-odds of every row, (n, C) float32, and by task the trees that say so.
 
     released: task -> (n,) randomised labels, -1 missing. fold: (n,) int, the same at every node; the booster of fold f
     never sees a row of fold f, which is its early-stopping set. Rows of ``train`` (positions or a mask) get the booster
     of their own fold, all others the mean. flips: task -> (K, K) P(released | true) or None for exact labels.
     priors: task -> (K,) un-mixed. Where a fold has no labelled row to fit or to hold out, the node has no
-    information on that task and says so with zeros.
+    information on that task and says so with zeros, and no trees.
     """
     rows = np.flatnonzero(train) if train.dtype == bool else train
     inside = np.zeros(len(table), bool)
@@ -43,6 +43,7 @@ def partner_log_odds(
     x = columns.matrix(table)
     slices = output_slices(tasks)
     out = np.zeros((len(table), sum(t.outputs for t in tasks)), np.float32)
+    fitted: dict[str, Trees] = {}
     for task in tasks:
         y = released[task.name]
         if not _fittable(y, fold, rows):
@@ -51,9 +52,26 @@ def partner_log_odds(
             fit_booster(x, columns, y, task.classes, rows[fold[rows] != f], rows[fold[rows] == f], PARTNER, seed)
             for f in range(int(fold.max()) + 1)
         )
-        each = unmix(Trees(task.classes, columns, boosters).predict_each(x), flips[task.name])
+        fitted[task.name] = Trees(task.classes, columns, boosters)
+        each = unmix(fitted[task.name].predict_each(x), flips[task.name])
         p = np.where(inside[:, None], each[fold, np.arange(len(table))], each.mean(0))
         out[:, slices[task.name]] = centred_log_odds(p, priors[task.name])
+    return out, fitted
+
+
+def unseen_log_odds(
+    trees: Mapping[str, Trees],
+    table: Table,
+    tasks: tuple[Task, ...],
+    flips: Mapping[str, Array | None],
+    priors: Mapping[str, Array],
+) -> npt.NDArray[np.float32]:
+    """The same (n, C) of rows that no booster was trained on."""
+    out = np.zeros((len(table), sum(t.outputs for t in tasks)), np.float32)
+    for task, columns in output_slices(tasks).items():
+        if task in trees:
+            each = trees[task].predict_each(trees[task].columns.matrix(table))
+            out[:, columns] = centred_log_odds(unmix(each, flips[task]).mean(0), priors[task])
     return out
 
 

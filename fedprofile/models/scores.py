@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
-from fedprofile.types import MISSING_LABEL
+from fedprofile.aggregation import SCORE_CLIP, gain_weight
+from fedprofile.types import MISSING_LABEL, Task, output_slices
 
 Array = npt.NDArray[np.float64] | npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -58,3 +61,16 @@ def noisy_gain(log_odds: Array, released: npt.NDArray[np.int64], prior: Array, f
     base = np.broadcast_to(np.asarray(prior, np.float64), (int(known.sum()), len(prior)))
     own, y = class_probabilities(log_odds[known], prior), released[known]
     return max(noisy_log_loss(base, y, flip) - noisy_log_loss(own, y, flip), _LEAST_GAIN)
+
+
+def weigh(
+    log_odds: npt.NDArray[np.float32],
+    gains: Mapping[str, float],
+    means: Mapping[str, float],
+    tasks: tuple[Task, ...],
+) -> npt.NDArray[np.float32]:
+    """(m, C) log-odds times sqrt(gain / mean gain) a task, clipped to +-SCORE_CLIP."""
+    weighed = log_odds.copy()
+    for name, columns in output_slices(tasks).items():
+        weighed[:, columns] *= gain_weight(gains[name], means[name])
+    return np.clip(weighed, -SCORE_CLIP, SCORE_CLIP)

@@ -1,4 +1,4 @@
-"""Which round's weights a node keeps, per task, by its own held-out loss; nothing about it is ever sent."""
+"""Which round's weights a node keeps, per task, by its own held-out loss, and what they say; nothing of it is sent."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from fedprofile.types import Weights
+from fedprofile.models import net as nets
+from fedprofile.models.heads import Head, probabilities
+from fedprofile.models.scores import centred_log_odds
+from fedprofile.types import Task, Weights, output_slices
 
 State = dict[str, npt.NDArray[np.generic]]
-_BETTER = 1e-5
+Floats = npt.NDArray[np.float32]
+_BETTER, _CHUNK = 1e-5, 4096
 
 
 class BestRounds:
@@ -45,3 +51,29 @@ class BestRounds:
             if kind == "snapshot":
                 at, _, name = rest.partition("/")
                 self.weights.setdefault(int(at), {})[name] = np.array(value, np.float32)
+
+
+def best_log_odds(
+    net: nets.ProfileNet,
+    kept: BestRounds,
+    x: Tensor,
+    tasks: tuple[Task, ...],
+    head: Head,
+    priors: Mapping[str, npt.NDArray[np.float64]],
+    choose: Callable[[Floats], Floats] = lambda p: p.mean(0),
+) -> Floats:
+    """(n, C) centred cumulative log-odds of rows x (n, d) by each task's best snapshot; ``net`` ends with one of them.
+
+    choose: probabilities of the replicas (F, n, K), member means -> (n, K).
+    """
+    out = np.empty((len(x), sum(t.outputs for t in tasks)), np.float32)
+    for at, snapshot in kept.weights.items():
+        nets.load_weights(net, snapshot)
+        with torch.no_grad():
+            chunks = [x[i : i + _CHUNK] for i in range(0, len(x), _CHUNK)]
+            parts = [probabilities(net(chunk[None], None), tasks, head) for chunk in chunks]
+        for task, columns in output_slices(tasks).items():
+            if kept.best[task][1] == at:
+                p = np.concatenate([part[task].numpy() for part in parts], 1)
+                out[:, columns] = centred_log_odds(choose(p), priors[task])
+    return out

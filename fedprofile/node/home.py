@@ -10,6 +10,7 @@
     consent.jsonl        the consent ledger, and its head in consent.head
     audit.jsonl          the audit log: what was used, what left; its head in audit.head
     trained/             with whom each run was trained, by pseudonym
+    encoders/            what was kept of the last three finished runs (fedprofile.node.encoders)
     run/                 state of the current run, its alignment first, committed once a round
 """
 

@@ -24,6 +24,7 @@ from fedprofile.node.aligning import Aligning, PartnerAligning
 from fedprofile.node.approvals import Approval, check_approved, decided
 from fedprofile.node.audit import NodeAudit
 from fedprofile.node.budgets import spent
+from fedprofile.node.encoders import keep_encoder
 from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
 from fedprofile.node.membership import pin, pinned_roster, signed_invitation
@@ -297,10 +298,14 @@ class Node:
         return Envelope("reveals", parts=self.keeper.settle(envelope.parts))
 
     def _finish(self, _: Envelope) -> Envelope:
+        word = keep_encoder(self.home, self.identity, self.run.plan.hash, lambda: self.run.scorer().to_bytes())
+        self._end_run()
+        return Envelope("finished", {"encoder": word.digest.hex()}, (word.signature,))
+
+    def _end_run(self) -> None:
         self.keeper.end()
         self.journal.append({"event": "finished"})
         self.audit.note(spent(self.home, self.run.plan))
-        return Envelope("finished")
 
 
 def only_part(envelope: Envelope) -> bytes:

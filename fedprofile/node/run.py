@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -18,10 +19,14 @@ from fedprofile.models.features import FeatureMap, fit_features
 from fedprofile.models.grid import features_from_counts, grid_counts
 from fedprofile.models.layout import encoder_shapes, initial_weights, shared_shapes
 from fedprofile.models.learner import LocalLearner
+from fedprofile.models.partner_scorer import PartnerScorer
+from fedprofile.models.partner_trees import partner_log_odds
+from fedprofile.models.scores import weigh
+from fedprofile.models.trees import Trees
 from fedprofile.node.consent import ledger_head, permit_of, remember_trained, vault_of, withdraw, withdrawn
 from fedprofile.node.home import NodeHome
 from fedprofile.node.randomness import ByteSource, keystream_source
-from fedprofile.node.scoring import place, weigh
+from fedprofile.node.scoring import place
 from fedprofile.node.snapshot import contract_root, held_table, quality_figure
 from fedprofile.node.source import now, read_permitted, restrict
 from fedprofile.node.spine import SHARE, read_spine
@@ -31,7 +36,8 @@ from fedprofile.privacy.sealing import LabelRelease
 from fedprofile.secagg.encoding import quantise
 from fedprofile.types import MISSING_LABEL, Quantised, Roster, RunPlan, Spine, Table, Weights, canonical
 
-_RELEASE, _FEATURES, _SCORES = "release.bin", "features.json", "scores.safetensors"
+_RELEASE, _FEATURES, _SCORES, _MEANS = "release.bin", "features.json", "scores.safetensors", "means.json"
+_SCORER = "scorer.safetensors"
 LEAST_SHARE = 1 / 32
 """Half of the smallest part that is told: a share that was rounded to none."""
 
@@ -219,23 +225,26 @@ class NodeRun:
     def gains(self, shared: Weights, encoder: Weights) -> Quantised:
         """End training, score every row once, and say how much log-loss the scores save a task."""
         self.training.end(shared, encoder)
-        log_odds, gains = self.judge_scores(self.training.learner)
+        log_odds, gains, trees = self.judge_scores(self.training.learner)
+        if not self.is_owner:  # now, since no file holds which snapshots the last weights have left
+            terms = (self.plan.tasks, self.plan.learning, self.features, self.training.learner.kept, self._priors())
+            self.home.write(_SCORER, PartnerScorer(*terms, self._flips(), trees, gains).to_bytes())
         values = np.array([gains[t.name] for t in self.plan.tasks])
         self.home.write_arrays(_SCORES, {"log_odds": log_odds, "gains": values, "slots": self.spine.slots})
         return quantise({GAINS: values}, gain_layout(self.plan.tasks), self.dither("gains"))
 
-    def judge_scores(self, learner: LocalLearner) -> tuple[npt.NDArray[np.float32], dict[str, float]]:
-        """This node's log-odds (m, C), averaged with its own trees' where it has any, and their gain a task."""
-        log_odds = learner.log_odds()
+    def judge_scores(
+        self, learner: LocalLearner
+    ) -> tuple[npt.NDArray[np.float32], dict[str, float], dict[str, Trees] | None]:
+        """This node's log-odds (m, C), averaged with its own trees' where it has any, their gain a task, the trees."""
+        log_odds, trees = learner.log_odds(), None
         if self._adds_trees and not self.is_owner:
-            from fedprofile.models.partner_trees import partner_log_odds
-
             released, train = self.released()
             fold = cross_fit_fold(self.table.ids, self.plan.learning.replicas)
             terms = (self.plan.tasks, self._flips(), self._priors(), self.plan.seed)
-            trees = partner_log_odds(self.table, released, fold, train, *terms)
-            log_odds = ((log_odds + trees) / 2).astype(np.float32)
-        return log_odds, learner.gains(log_odds)
+            theirs, trees = partner_log_odds(self.table, released, fold, train, *terms)
+            log_odds = ((log_odds + theirs) / 2).astype(np.float32)
+        return log_odds, learner.gains(log_odds), trees
 
     @property
     def _adds_trees(self) -> bool:
@@ -244,14 +253,14 @@ class NodeRun:
 
     def scores(self, means: dict[str, float]) -> Quantised:
         """Integers of the weighed scores (size, C), given the mean gains that a masked sum opened."""
-        self.home.write("means.json", canonical(means))
+        self.home.write(_MEANS, canonical(means))
         placed = self.placed_scores()
         layout = score_layout(self.alignment.size, placed.shape[1])
         return quantise({SCORES: placed}, layout, self.dither("scores"))
 
     def placed_scores(self) -> npt.NDArray[np.float64]:
         """(size, C) weighed scores in spine order, before rounding; they never leave the node unmasked."""
-        kept, means = self.home.read_arrays(_SCORES), self.home.read("means.json")
+        kept, means = self.home.read_arrays(_SCORES), self.home.read(_MEANS)
         if kept is None or means is None:
             raise RemoteProtocolError("no_scores", "scores were asked for before the gains")
         gains = {t.name: float(g) for t, g in zip(self.plan.tasks, kept["gains"], strict=True)}
@@ -259,6 +268,13 @@ class NodeRun:
         weighed = weigh(kept["log_odds"][here], gains, json.loads(means), self.plan.tasks)
         weighed[self._silent() | ~self.permitted("score")] = 0
         return place(weighed, self.spine)
+
+    def scorer(self) -> PartnerScorer:
+        """What a partner needs to score others as it scored here. Raises RemoteProtocolError before it has scored."""
+        kept, means = self.home.read(_SCORER), self.home.read(_MEANS)
+        if kept is None or means is None:
+            raise RemoteProtocolError("no_scores", "a run ends after its scores")
+        return replace(PartnerScorer.from_bytes(kept), means=json.loads(means))
 
     def _silent(self) -> npt.NDArray[np.bool_]:
         """Training customers of whom the node says nothing, so that the fusion learns to do without it (view dropout).

@@ -41,10 +41,12 @@ def score_file(
     permit: Permit | None = None,
     trust: Trust | None = None,
     shadow: Shadow | None = None,
+    alone: str | None = None,
 ) -> dict[str, Any]:
     """Write ``output``: the id column where ``source`` has it, ``<task>.p<k>`` or ``<task>.p``, and ``<task>``.
 
-    With ``permit`` only customers whom it allows are in it (``registry.consented``).
+    With ``permit`` only customers whom it allows are in it (``registry.consented``). ``alone`` says why the partners'
+    summed scores in ``source`` are left out, and is in the summary; None: they are used.
     Returns rows, out, tasks, and scores: "fused" where ``source`` holds the partners' summed scores, else "bank alone";
     key (hex, who signed the bundle) and pinned (whether ``trust`` asked for it); with ``permit`` also how many rows
     were withheld, and with ``shadow`` its name, or why it could not score: the answer is the champion's alone.
@@ -59,6 +61,8 @@ def score_file(
     torch.set_num_threads(1)
     opened = open_bundle(bundle, trust)
     everybody = read_customers(source, opened)
+    if alone is not None:
+        everybody = everybody.drop(opened.view_columns, strict=False)
     frame = _permitted(everybody, opened, permit, source.name)
     if not len(frame) and len(everybody):
         raise DataError(source.name, "nobody in it may be scored", "Look at `fedprofile consent show`.")
@@ -69,6 +73,8 @@ def score_file(
     _write(result, output)
     summary = {"rows": len(result), "out": str(output), "tasks": [t.name for t in opened.tasks]}
     summary |= {"scores": "fused" if views else "bank alone", "key": opened.seal.key, "pinned": opened.seal.pinned}
+    if alone is not None:
+        summary["why_alone"] = alone
     if permit is not None:
         summary["withheld"] = len(everybody) - len(frame)
     return (

@@ -14,6 +14,7 @@ from fedprofile.label_owner.evaluate import Fusion
 from fedprofile.label_owner.home import read_fold
 from fedprofile.models.metrics import METRICS
 from fedprofile.node.consent import ledger_of
+from fedprofile.node.encoders import finished_run
 from fedprofile.node.home import NodeHome
 from fedprofile.node.snapshot import quality_figure, read_record
 from fedprofile.registry.provenance import git_commit
@@ -22,18 +23,16 @@ from fedprofile.types import Roster, RunPlan
 
 _SIMULATED_DATA = "the data were simulated: no snapshot was taken under a contract"
 _SIMULATED_CONSENT = "consent was simulated: there is no ledger"
-_OWN_ENCODER = "the party's encoder is its own alone and never left it"
-_UNKNOWN_ENCODER = "the coordinator keeps the digests; this label owner was not told them"
+_UNACKNOWLEDGED = "the label owner's home holds no word of the party on this run: it did not finish at all parties"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What only the caller knows. encoders: role -> hex digest of its shared encoder, None where nobody told.
+    """What only the caller knows. parent: hex manifest hash of the champion that this model is to follow.
 
-    parent: hex manifest hash of the champion that this model is to follow. extra: further public facts.
+    extra: further public facts.
     """
 
-    encoders: Mapping[str, str] | None
     parent: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -64,8 +63,7 @@ def describe_model(
         "secure": home.config.profile,
         "contract": _contract(home),
         "consent": _consent(home),
-        "encoder_digests": dict(origin.encoders or {}),
-        "encoders": {p.id: _encoder(p.role, origin) for p in roster.parties if p.id != roster.label_owner},
+        "encoders": _encoders(home, plan, roster),
         "code": {"commit": git_commit(), "version": _version()},
         "metrics": {name: {m: _measured(task["models"][m]) for m in _SHOWN} for name, task in tasks.items()},
         "parent": {"manifest": origin.parent, "reason": None if origin.parent else "no champion was named"},
@@ -100,11 +98,12 @@ def _consent(home: NodeHome) -> dict[str, Any]:
     return {"root": ledger.head.hash.hex(), "lines": ledger.head.seq}
 
 
-def _encoder(role: str, origin: Origin) -> dict[str, Any]:
-    if origin.encoders is None:
-        return {"digest": None, "reason": _UNKNOWN_ENCODER}
-    found = origin.encoders.get(role)
-    return {"digest": found, "reason": None if found else _OWN_ENCODER}
+def _encoders(home: NodeHome, plan: RunPlan, roster: Roster) -> dict[str, dict[str, str | None]]:
+    """Each partner's word on the encoder that it keeps (``fedprofile.acknowledging``), checked when it came."""
+    words = (finished_run(home, plan.hash) or {}).get("acknowledged", {})
+    none = {"digest": None, "signature": None, "reason": _UNACKNOWLEDGED}
+    partners = (p.id for p in roster.parties if p.id != roster.label_owner)
+    return {party: none | ({**words[party], "reason": None} if party in words else {}) for party in partners}
 
 
 def _version() -> str | None:

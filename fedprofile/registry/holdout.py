@@ -13,6 +13,7 @@ from fedprofile.label_owner.evaluate import OwnerData, owner_data, read_sums
 from fedprofile.node.home import NodeHome
 from fedprofile.node.membership import pinned_roster
 from fedprofile.registry.bundle import Bundle
+from fedprofile.registry.serving import encoder_digests
 from fedprofile.types import MISSING_LABEL, RunPlan
 
 Array = npt.NDArray[Any]
@@ -73,8 +74,8 @@ def champion_notes(challenger: Bundle, champion: Bundle, held: Held) -> tuple[st
 
 
 def same_encoders(one: Bundle, other: Bundle) -> bool:
-    """By digest where both know the partners' encoders; else only models of one run are known to share them."""
-    digests, others = one.meta.get("encoder_digests"), other.meta.get("encoder_digests")
+    """By digest where all partners acknowledged both; else only models of one run are known to share them."""
+    digests, others = encoder_digests(one.meta), encoder_digests(other.meta)
     return bool(digests == others if digests and others else one.meta.get("plan") == other.meta.get("plan"))
 
 

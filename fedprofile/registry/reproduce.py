@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from fedprofile.registry.bundle import Bundle
+from fedprofile.registry.serving import encoder_digests
 
 TOLERANCE = 1e-6
-FACTS = ("data", "plan", "fold", "tasks", "thresholds", "encoder_digests")
-_NO_ENCODERS = "encoders of the partners were not compared: the bundle holds no digest of one"
+FACTS = ("data", "plan", "fold", "tasks", "thresholds", "encoders")
+_NO_ENCODERS = "encoders of the partners were not compared: not all of them acknowledged this run"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _notes(bundle: Bundle, again: Bundle) -> Iterator[str]:
     made, here = bundle.meta.get("code") or {}, again.meta.get("code") or {}
     if made != here:
         yield f"made by {_code(made)}, made again by {_code(here)}"
-    if not bundle.meta.get("encoder_digests"):
+    if not encoder_digests(bundle.meta):
         yield _NO_ENCODERS
 
 

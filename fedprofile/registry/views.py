@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from fedprofile.errors import FedprofileError
 from fedprofile.governance.chain import Head, Record
 from fedprofile.governance.promotion import State, judge, objections, replay
 from fedprofile.registry.home import Registry, people_file
+from fedprofile.registry.serving import served
 
 DETAILS = ("manifest", "champion", "reason")
 
@@ -64,6 +66,16 @@ def _told(head: Head, record: Record) -> dict[str, Any]:
         people = record["people"]
         about = {"version": people["version"], "live": [p["id"] for p in people["persons"] if p["revoked"] is None]}
     return {"line": head.seq, "hash": head.hash.hex(), **facts, **about}
+
+
+def champion_served(registry: Registry, state: State) -> str | None:
+    """With its partners or bank alone, by the champion's bundle, or why that is not known; None without a champion."""
+    if state.champion is None:
+        return None
+    try:
+        return served(registry.shelf.meta(state.champion))
+    except FedprofileError as error:  # of a shared log, another machine may hold the bundle
+        return f"whether fused or bank alone is not known: {error}"
 
 
 def sentence(line: Mapping[str, Any], state: State) -> str:

@@ -115,6 +115,7 @@ BEYOND: dict[str, str] = {
     "no_model": _ASK,
     "bad_sum": _ASK,
     "no_scores": "Weigh the nodes first.",
+    "bad_acknowledgement": "Ask that partner whether it has finished this run: the coordinator only carries its word.",
     # alignment
     "bad_letter": _ASK,
     "wrong_letter": _ASK,

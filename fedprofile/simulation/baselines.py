@@ -17,9 +17,10 @@ from fedprofile.label_owner.evaluate import Fusion, OwnerData, Probabilities
 from fedprofile.models.bank import fit_wide
 from fedprofile.models.features import fit_features
 from fedprofile.models.fusion import fit_fusion
+from fedprofile.models.scores import weigh
 from fedprofile.node.home import NodeHome
 from fedprofile.node.run import NodeRun
-from fedprofile.node.scoring import place, weigh
+from fedprofile.node.scoring import place
 from fedprofile.simulation.cache import Cache
 from fedprofile.types import Roster, RunPlan, Table
 
@@ -127,7 +128,7 @@ def _members_alone(runs: list[NodeRun], plan: RunPlan) -> Sums:
         for t in range(1, learning.rounds + 1):
             learner.run_round(t)
             learner.judge(t)
-        log_odds[run.me], gains[run.me] = alone.judge_scores(learner)
+        log_odds[run.me], gains[run.me], _ = alone.judge_scores(learner)
     means = {t.name: float(np.mean([g[t.name] for g in gains.values()])) for t in plan.tasks}
     total = np.zeros((runs[0].alignment.size, sum(t.outputs for t in plan.tasks)))
     for run in runs:

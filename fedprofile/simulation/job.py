@@ -252,8 +252,7 @@ class _Training:
             facts: dict[str, Any] = {"id": self.federation.id_column, "data": self.federation.digest.hex()}
             facts |= {"groups": list(self.federation.groups), "config_sha256": config_hash(config)}
             facts |= {"config": recorded(config)}
-            origin = Origin(outcome["encoder_digests"], self.follows, facts)
-            meta = describe_model(owner, self.plan, self.roster, fusion, tasks, origin)
+            meta = describe_model(owner, self.plan, self.roster, fusion, tasks, Origin(self.follows, facts))
             signer = Identity.from_seed(owner.derive("identity"))
             write_bundle(bundle, fusion.fused, meta, owner.read_arrays(SHARED_MODEL) or {}, signer)
             models = judging.compared_models(fusion, compared)

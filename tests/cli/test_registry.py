@@ -111,7 +111,8 @@ def test_from_train_to_champion_in_five_commands(judged, typed, tmp_path):
     # whoever can read the folder reads everything
     assert "champion version 1" in done(typed, "registry status")
     assert json.loads(done(typed, "registry status --json"))["mlflow"] == []
-    assert done(typed, "registry history").count("\n") == state.head.seq
+    assert done(typed, "registry history").count("\n") == state.head.seq + 1
+    assert done(typed, "registry history").endswith("champion version 1: served fused\n")
     assert "the same bundle" in done(typed, "registry diff 1 mine/bundle")
     assert "sun           auditor" in done(typed, "registry people list")
     done(typed, "registry card 1 --out card.html")

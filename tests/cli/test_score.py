@@ -17,7 +17,9 @@ DONE = {"rows": 6, "out": "out.csv", "tasks": ["tier"], "scores": "fused", "key"
 def test_the_summary_is_a_line_or_json(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     asked = []
     monkeypatch.setattr(
-        batch, "score_file", lambda *files, force, permit, trust, shadow: asked.append((*files, force, permit)) or DONE
+        batch,
+        "score_file",
+        lambda *files, force, permit, trust, shadow, alone: asked.append((*files, force, permit)) or DONE,
     )
     assert main(["score", "bundle", "in.csv", "out.csv", *words]) == 0
     assert asked == [(Path("bundle"), Path("in.csv"), Path("out.csv"), "--force" in words, None)]
@@ -48,7 +50,9 @@ def test_a_home_comes_with_a_purpose(tmp_path: Path, capsys, monkeypatch: pytest
     assert "asks nobody: its consent is simulated" in capsys.readouterr().err
     asked = []
     monkeypatch.setattr(
-        batch, "score_file", lambda *_, force, permit, trust, shadow: asked.append(permit) or DONE | {"withheld": 2}
+        batch,
+        "score_file",
+        lambda *_, force, permit, trust, shadow, alone: asked.append(permit) or DONE | {"withheld": 2},
     )
     assert main([*words, "--purpose", "tiering"]) == 0
     assert isinstance(asked[0], LedgerPermit)

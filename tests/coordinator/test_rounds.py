@@ -6,6 +6,7 @@ import pytest
 from fedprofile.coordinator.rounds import Watch
 from fedprofile.errors import NodeFailed, ProtocolError, TrainingDiverged
 from fedprofile.messages import REPLY_TO, Envelope
+from fedprofile.node.encoders import finished_runs
 
 
 def same(a, b):
@@ -126,6 +127,17 @@ def test_an_approval_that_the_node_did_not_sign_is_refused(world):
         world.drive(via=failing(world, "plan", "tax", reply))
 
 
+def test_a_word_on_an_encoder_that_the_node_did_not_sign_names_it_and_the_run_goes_on(world, finished):
+    reply = Envelope("finished", {"encoder": "00" * 32}, (bytes(64),))
+    with pytest.raises(NodeFailed) as error:
+        world.drive(via=failing(world, "finish", "tax", reply))
+    assert (error.value.node, error.value.code) == ("tax", "bad_acknowledgement")
+    assert finished_runs(world.home("bank")) == []
+    world.nodes.clear()
+    world.drive()
+    assert finished_runs(world.home("bank")) == finished_runs(finished[0].home("bank"))
+
+
 def test_bytes_that_are_no_message_name_the_node(world):
     with pytest.raises(NodeFailed) as error:
         world.drive(via=lambda party, request: b"x" if party == "tax" else world.node(party).handle(request))
@@ -166,6 +178,7 @@ def test_nodes_restarted_before_every_later_message_go_on_bit_by_bit(world, fini
         _rare(("round", 4)),
         ("score-sum", 1),
         _rare(("finish", 1)),
+        _rare(("finish", 2)),
     ],
     ids=str,
 )

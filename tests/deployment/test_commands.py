@@ -27,6 +27,7 @@ from fedprofile.deployment.node import identity_of, read_request
 from fedprofile.enrolment import write_document
 from fedprofile.node.audit import log_of
 from fedprofile.node.home import NodeHome
+from fedprofile.registry.bundle import open_bundle
 
 SHOPS = ("shop-1", "shop-2", "shop-3")
 PARTIES = ("bank", "medical", *SHOPS, "tax")
@@ -226,7 +227,13 @@ def test_from_empty_folders_to_a_fused_model(desk):
     assert "only a simulation" in done["tasks"]["tier"]["reasons"]["pooled_gbdt"]
     assert desk("score", "model/bundle", "bank.csv", "scores.csv")["rows"] == 600
     assert (desk.root / "scores.csv").read_text().startswith("id,")
-    assert desk("bundle", "reproduce", "model/bundle", "--home", "bank", "--out", "again")["identical"]
+    again = desk("bundle", "reproduce", "model/bundle", "--home", "bank", "--out", "again")
+    assert again["identical"]
+    assert not again["notes"], "the encoders were compared"
+    meta = open_bundle(desk.root / "model" / "bundle").meta
+    for party, word in meta["encoders"].items():
+        (kept,) = desk("node", "encoders", party)["runs"]
+        assert (kept["digest"], kept["as_signed"]) == (word["digest"], True)
     assert "no training has ended" in desk("node", "conclude", "tax", "--out", "m2", code=2)["error"]
 
     for party in PARTIES:

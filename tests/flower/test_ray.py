@@ -30,5 +30,7 @@ def test_ray_gives_the_in_process_model_bit_for_bit(small, tmp_path, monkeypatch
     sums = [load_file(f.homes["bank"] / "run" / "score_sum.safetensors")["sums"] for f in (here, ray)]
     assert np.abs(sums[0]).max() > 0
     assert sums[0].tobytes() == sums[1].tobytes()
+    kept = [{p: (h / "encoders" / "finished.json").read_bytes() for p, h in f.homes.items()} for f in (here, ray)]
+    assert kept[0] == kept[1], "partners say the same of the same encoders"
     outcomes = [json.loads((f.folder / "outcome.json").read_text()) for f in (here, ray)]
     assert outcomes[0] == outcomes[1], "not a message, byte or round sum more"

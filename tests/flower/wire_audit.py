@@ -19,6 +19,7 @@ from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from wire_secrets import check_masked, check_random, check_secrets, union_names
 
+from fedprofile.acknowledging import Acknowledgement
 from fedprofile.aggregation import (
     counts_layout,
     delta_layout,
@@ -48,7 +49,7 @@ from fedprofile.node.home import NodeHome
 from fedprofile.node.party import SIGNED_RELEASE
 from fedprofile.node.spine import read_spine
 from fedprofile.privacy.sealing import SEAL_OVERHEAD
-from fedprofile.secagg.identity import verify
+from fedprofile.secagg.identity import Identity, verify
 from fedprofile.secagg.keys import commitment
 from fedprofile.secagg.messages import (
     KeyAd,
@@ -226,10 +227,12 @@ def _check(party: str, envelope: Envelope, step: Step, job: Job, homes: Mapping[
         bodies["spine"] = _fact(homes, job).to_body()
     if envelope.type == "listed":
         bodies["listed"] = {"size": _listed(homes[party])}
+    if envelope.type == "finished" and party != job.roster.label_owner:
+        bodies["finished"] = {"encoder": _acknowledged(homes[party], job).digest.hex()}
     assert envelope.body == bodies.get(envelope.type, {}), f"the body of {envelope.type} holds more than it should"
     owed = {"approval": 1, "key-ad": 1, "key-open": 1, "labels": len(homes), "uploads": len(step.sums)}
     owed |= {"points": 1, "spine": len(homes), "claims": 1, "views": len(homes) - 1}
-    owed |= {"listed": 1, "masked": 1, "names": 1}
+    owed |= {"listed": 1, "masked": 1, "names": 1, "finished": int(party != job.roster.label_owner)}
     if job.plan.align == "simulated":
         owed["spine"] = 1
     assert len(envelope.parts) == owed.get(envelope.type, 0), f"{envelope.type} has more or fewer parts than it should"
@@ -237,6 +240,8 @@ def _check(party: str, envelope: Envelope, step: Step, job: Job, homes: Mapping[
     if envelope.type == "approval":
         assert len(envelope.parts[0]) == SIGNATURE, "an approval is one signature"
         verify(key, "approval", job.plan.hash, envelope.parts[0])
+    if envelope.type == "finished" and party != job.roster.label_owner:
+        assert envelope.parts[0] == _acknowledged(homes[party], job).signature, "an acknowledgement is one signature"
     hybrid, order = is_hybrid(job.kem), wire_order(tuple(homes))
     sizes = {
         KeyAd.TYPE: expected_key_ad_size(hybrid),
@@ -283,6 +288,13 @@ def _check_letters(party: str, envelope: Envelope, step: Step, homes: Mapping[st
         due = body_size(LETTERS[envelope.type], asked, slots) + LETTER_OVERHEAD + SEAL_OVERHEAD
         assert len(part) == due, f"{envelope.type} of {party} of another size than a sealed letter"
         seen.sealed.append((f"{envelope.type} of {party}", part))
+
+
+def _acknowledged(home: Path, job: Job) -> Acknowledgement:
+    """The word that the node's key and the file in its home give, made again."""
+    own, plan = NodeHome(home), job.plan.hash
+    data = (home / "encoders" / f"{plan.hex()}.safetensors").read_bytes()
+    return Acknowledgement.of(data, own.derive("encoder", plan), plan, Identity.from_seed(own.derive("identity")))
 
 
 def _listed(home: Path) -> int:

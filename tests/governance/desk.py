@@ -23,6 +23,7 @@ from fedprofile.registry.promote import Actor, approve, gate, promote
 from fedprofile.types import Table, Task
 
 TASKS = (Task("tier", "ordinal", 3), Task("invest", "binary", 2))
+PLAN, WORD = "ab" * 32, {"digest": "cd" * 32, "signature": "ef" * 64, "reason": None}
 
 
 def small_model() -> FusedModel:
@@ -57,8 +58,8 @@ class Desk:
     def reopened(self) -> Registry:
         return replace(load(self.registry.path), clock=lambda: self.now)
 
-    def bundle(self, name: str, signer: str = "li") -> Path:
-        meta = {"roles": ["tax"], "note": name, "label_eps": 2.0}
+    def bundle(self, name: str, signer: str = "li", **facts: Any) -> Path:
+        meta = {"roles": ["tax"], "note": name, "label_eps": 2.0, "plan": PLAN, "encoders": {"tax": WORD}} | facts
         write_bundle(self.folder / name, self.model, meta, {}, key(signer))
         return self.folder / name
 
@@ -67,14 +68,14 @@ class Desk:
         gate(self.registry, actor("wang"), manifest, version, self.folder / f"report-{manifest[:8]}", said(passed))
         return manifest
 
-    def approved(self, name: str) -> str:
-        manifest = self.gate(self.bundle(name))
+    def approved(self, name: str, **facts: Any) -> str:
+        manifest = self.gate(self.bundle(name, **facts))
         for who, role in (("wang", "validator"), ("zhao", "approver")):
             approve(self.registry, actor(who), manifest, role, "approve", 14)
         return manifest
 
-    def champion(self, name: str) -> str:
-        manifest = self.approved(name)
+    def champion(self, name: str, **facts: Any) -> str:
+        manifest = self.approved(name, **facts)
         promote(self.registry, actor("chen"), manifest)
         return manifest
 

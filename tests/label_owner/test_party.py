@@ -6,6 +6,7 @@ from fedprofile.label_owner.evaluate import owner_data, read_sums
 from fedprofile.label_owner.home import read_membership, write_owner
 from fedprofile.label_owner.party import SCORE_SUM, SHARED_MODEL, LabelOwnerNode, open_node
 from fedprofile.messages import Envelope
+from fedprofile.node.encoders import finished_run, finished_runs
 from fedprofile.node.spine import read_spine
 from fedprofile.privacy.sealing import LabelRelease
 
@@ -80,6 +81,21 @@ def test_the_label_owner_takes_the_shared_model_home(finished):
     assert all((held[n] == w).all() for n, w in outcome.shared.items())
     assert world.home("tax").read(SHARED_MODEL) is None
     assert world.ask("bank", "finish").body["code"] == "no_model"
+
+
+def test_the_label_owner_ends_with_every_partners_word_and_keeps_it(finished):
+    world, _ = finished
+    home, plan = world.home("bank"), world.job.plan.hash
+    kept = finished_run(home, plan)
+    words = {p: finished_run(world.home(p), plan) for p in ("ecommerce", "tax")}
+    assert kept["acknowledged"] == {p: {k: w[k] for k in ("digest", "signature")} for p, w in words.items()}
+    assert not list((home.path / "encoders").glob("*.safetensors"))
+    model = home.read(SHARED_MODEL)
+    forged = kept["acknowledged"] | {"tax": kept["acknowledged"]["ecommerce"]}
+    for said in ({}, {"acknowledged": {}}, {"acknowledged": forged}):
+        assert world.ask("bank", "finish", said, model).body["code"] == "bad_acknowledgement"
+    assert world.ask("bank", "finish", {"acknowledged": kept["acknowledged"]}, model).type == "finished"
+    assert finished_runs(home) == [kept]
 
 
 def test_a_release_below_the_minimum_is_refused_at_the_bank(tiny_config, build_world, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedprofile.models.partner_trees import partner_log_odds, unmix
+from fedprofile.models.partner_trees import partner_log_odds, unmix, unseen_log_odds
 from fedprofile.types import Table, Task
 
 TASKS = (Task("tier", "ordinal", 3), Task("need", "binary", 2))
@@ -31,7 +31,8 @@ def _party(n: int = 900):
 def test_scores_follow_the_truth_and_say_how_sure_they_are() -> None:
     table, truth, released, fold, flips, priors = _party()
     train = np.arange(900) < 700
-    s = partner_log_odds(table, released, fold, train, TASKS, flips, priors, 0)
+    s, trees = partner_log_odds(table, released, fold, train, TASKS, flips, priors, 0)
+    assert np.array_equal(unseen_log_odds(trees, table, TASKS, flips, priors)[~train], s[~train])
     assert s.shape == (900, 3)
     assert s.dtype == np.float32
     assert ((s[:, 2] > 0) == truth["need"])[~train].mean() > 0.9
@@ -46,8 +47,8 @@ def test_a_released_label_does_not_move_its_own_customers_booster() -> None:
     row = int(np.flatnonzero(train & (fold == 1))[0])
     changed = {t: v.copy() for t, v in released.items()}
     changed["need"][row] = 1 - changed["need"][row]
-    a = partner_log_odds(table, released, fold, train, TASKS, flips, priors, 0)
-    b = partner_log_odds(table, changed, fold, train, TASKS, flips, priors, 0)
+    a, _ = partner_log_odds(table, released, fold, train, TASKS, flips, priors, 0)
+    b, _ = partner_log_odds(table, changed, fold, train, TASKS, flips, priors, 0)
     # Only through the stopping round may it still be felt by its own fold, and then by the whole fold alike.
     assert np.corrcoef(a[train & (fold == 1), 2], b[train & (fold == 1), 2])[0, 1] > 0.98
     assert np.array_equal(a[:, :2], b[:, :2])
@@ -56,7 +57,9 @@ def test_a_released_label_does_not_move_its_own_customers_booster() -> None:
 def test_no_information_is_zero() -> None:
     table, _, released, fold, flips, priors = _party(300)
     released["need"][:] = -1
-    s = partner_log_odds(table, released, fold, np.arange(250), TASKS, flips, priors, 0)
+    s, trees = partner_log_odds(table, released, fold, np.arange(250), TASKS, flips, priors, 0)
+    assert set(trees) == {"tier"}
+    assert np.array_equal(unseen_log_odds(trees, table, TASKS, flips, priors)[250:], s[250:])
     assert not s[:, 2].any()
     assert s[:, :2].any()
 

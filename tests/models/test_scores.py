@@ -3,7 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedprofile.models.scores import centred_log_odds, class_probabilities, noisy_gain
+from fedprofile.models.scores import centred_log_odds, class_probabilities, noisy_gain, weigh
+from fedprofile.types import Task
+
+TASKS = (Task("tier", "ordinal", 3), Task("invest", "binary", 2))
 
 PRIOR = np.array([0.5, 0.3, 0.2])
 
@@ -44,3 +47,14 @@ def test_gain_of_knowing_nothing_and_everything() -> None:
     half = noisy_gain(all_known[1::2], noisy[1::2], PRIOR, flip)
     assert noisy_gain(all_known, hidden, PRIOR, flip) == pytest.approx(half)
     assert noisy_gain(nothing, np.full(len(y), -1), PRIOR, None) == 1e-4
+
+
+def test_each_task_is_weighed_by_its_own_gain():
+    log_odds = np.array([[1, -2, 4], [9, 0, -20]], np.float32)
+    weighed = weigh(log_odds, {"tier": 0.25, "invest": 0.0}, {"tier": 1.0, "invest": 1.0}, TASKS)
+    assert weighed.tolist() == [[0.5, -1, 0], [4.5, 0, 0]]
+    assert log_odds[1].tolist() == [9, 0, -20]
+    assert weigh(log_odds, {"tier": 9, "invest": 1}, {"tier": 1, "invest": 1}, TASKS).tolist() == [
+        [1.5, -3, 4],
+        [8, 0, -8],
+    ]

@@ -223,7 +223,11 @@ def test_nothing_but_short_public_bodies_ever_leaves(world):
         return reply.encode()
 
     world.drive(via=via)
-    assert {t: b for t, b in seen.items() if b} == {"approval": {"plan"}, "spine": {"size", "hash"}}
+    assert {t: b for t, b in seen.items() if b} == {
+        "approval": {"plan"},
+        "spine": {"size", "hash"},
+        "finished": {"encoder"},
+    }
 
 
 def test_the_journal_is_written_before_an_upload_leaves(ready):

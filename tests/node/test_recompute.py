@@ -204,12 +204,12 @@ def test_the_last_sum_is_recomputed_too(world, monkeypatch):
 
 
 def test_the_label_owner_takes_no_other_model_home(world, monkeypatch):
-    requests = world.drive(until="finish")
+    requests = world.drive(until="finish", times=2)
     (model,) = parts_of(requests["bank"])
     false = save({n: w + np.float32(1) for n, w in load(model).items()})
     assert refused_untouched(world, "bank", monkeypatch, false, type_="finish") == "not_recomputed"
     assert world.home("bank").read("shared.safetensors") is None
-    assert world.ask("bank", "finish", {}, model).type == "finished"
+    assert Envelope.decode(world.node("bank").handle(requests["bank"])).type == "finished"
 
 
 def test_a_role_recomputes_its_own_encoder_and_nobody_elses(roles, monkeypatch):

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from fedprofile.label_owner.home import read_membership
+from fedprofile.models.partner_scorer import PartnerScorer
+from fedprofile.models.scores import weigh
 from fedprofile.node.run import NodeRun
 from fedprofile.privacy.sealing import LabelRelease
 from fedprofile.types import MISSING_LABEL, Schema
@@ -95,13 +97,20 @@ def test_scores_need_gains_and_gains_need_training(ready, code_of):
     assert code_of(lambda: run.scores({"tier": 1.0, "invest": 1.0})) == "no_scores"
 
 
-def test_partner_trees_are_added_by_the_plan_alone(finished):
+def test_partner_trees_are_added_by_the_plan_alone_and_kept_with_the_encoder(finished):
     world, _ = finished
     run = world.node("tax").run
     learner = run.training.learner
     run.training.refresh()
     with_trees = NodeRun(run.home, replace(run.plan, learning=replace(run.plan.learning, trees="always")), run.roster)
-    plain, _ = run.judge_scores(learner)
-    added, gains = with_trees.judge_scores(learner)
+    plain, _, none = run.judge_scores(learner)
+    added, gains, trees = with_trees.judge_scores(learner)
     assert (plain != added).any()
-    assert set(gains) == {"tier", "invest"}
+    assert none is None
+    assert set(gains) == set(trees) == {"tier", "invest"}
+    scorer = replace(run.scorer(), kept=learner.kept, gains=gains, trees=trees)
+    others = ~run.released()[1]
+    said = PartnerScorer.from_bytes(scorer.to_bytes()).scores(run.table)[others]
+    assert np.array_equal(said, weigh(added, gains, scorer.means, run.plan.tasks)[others])
+    halved = PartnerScorer.from_bytes(replace(scorer, trees={}).to_bytes()).scores(run.table)[others]
+    assert np.array_equal(halved, weigh(plain / 2, gains, scorer.means, run.plan.tasks)[others]), "no label for a tree"

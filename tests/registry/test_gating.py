@@ -17,12 +17,14 @@ from fedprofile.governance.gates import GATES, Verdict
 from fedprofile.label_owner.judging import SKIPPED, judge_tasks
 from fedprofile.models.bank import BankData
 from fedprofile.models.fusion import fit_fusion
+from fedprofile.node.encoders import finished_run
 from fedprofile.registry.bundle import open_bundle, write_bundle
 from fedprofile.registry.describing import Origin, describe_model
 from fedprofile.registry.evidence import gather
 from fedprofile.registry.gating import gate_bundle, read_gate_settings
 from fedprofile.registry.holdout import FOREIGN_SUMS, champion_notes, read_held
 from fedprofile.registry.quality import group_codes
+from fedprofile.registry.serving import served
 from fedprofile.secagg.identity import Identity
 
 SETTINGS = replace(read_gate_settings(), draws=100, smallest_group=10)
@@ -31,7 +33,7 @@ SETTINGS = replace(read_gate_settings(), draws=100, smallest_group=10)
 def _write(folder: Path, world: Any, fused: Any, model: Any = None, **facts: Any) -> Path:
     home, plan = world.home("bank"), world.job.plan
     tasks = judge_tasks(fused, None, plan.tasks, 20, 0, SKIPPED)
-    meta = describe_model(home, plan, world.job.roster, fused, tasks, Origin({"tax": "ab" * 32})) | facts
+    meta = describe_model(home, plan, world.job.roster, fused, tasks, Origin()) | facts
     write_bundle(folder, model or fused.fused, meta, {}, Identity.from_seed(home.derive("identity")))
     return folder
 
@@ -96,15 +98,16 @@ def test_equal_evidence_gives_an_equal_report_but_for_the_time_it_took(finished:
 
 def test_what_cannot_be_compared_is_unknown_and_said(finished: Any, fused: Any, good: Path, tmp_path: Path) -> None:
     home, settings = finished[0].home("bank"), replace(SETTINGS, groups=("nowhere",))
-    other = open_bundle(_write(tmp_path / "fold", finished[0], fused, fold=3, encoder_digests={"tax": "cd" * 32}))
+    others = {p: {"digest": "cd" * 32, "signature": "ef" * 64, "reason": None} for p in ("ecommerce", "tax")}
+    other = open_bundle(_write(tmp_path / "fold", finished[0], fused, fold=3, encoders=others))
     found = gather(open_bundle(good), good, other, home, settings, date(2026, 1, 1), {})
     notes = {m.gate: m.note for m in found.measures if m.value is None}
     assert "another split" in notes["auc_against_champion"]
     assert "no such column" in notes["fairness"]
     assert notes["data_quality"].startswith("simulated")
     assert any("encoders" in note for note in found.notes)
-    untold = open_bundle(_write(tmp_path / "untold", finished[0], fused, encoder_digests={}))
-    other = open_bundle(_write(tmp_path / "other", finished[0], fused, encoder_digests={}, plan="ee" * 32))
+    untold = open_bundle(_write(tmp_path / "untold", finished[0], fused, encoders={}))
+    other = open_bundle(_write(tmp_path / "other", finished[0], fused, encoders={}, plan="ee" * 32))
     held = read_held(home, untold)
     assert (champion_notes(untold, other, held), champion_notes(untold, untold, held)) == ((FOREIGN_SUMS,), ())
     silent = open_bundle(_write(tmp_path / "true", finished[0], fused, label_eps_total=None, secure="none"))
@@ -144,8 +147,9 @@ def test_the_bundle_says_how_it_was_made_and_nothing_of_a_row_or_place(finished:
     world, meta = finished[0], open_bundle(good).meta
     assert meta["plan"] == meta["run"]["plan"] == world.job.plan.hash.hex()
     assert meta["roles"] == ["ecommerce", "tax"]
-    assert meta["encoders"]["tax"]["digest"] == "ab" * 32
-    assert meta["encoders"]["ecommerce"]["digest"] is None
+    kept = {p: finished_run(world.home(p), world.job.plan.hash) for p in ("ecommerce", "tax")}
+    assert {p: word["digest"] for p, word in meta["encoders"].items()} == {p: run["digest"] for p, run in kept.items()}
+    assert served(meta) == "served fused"
     for absent in (meta["contract"]["root"], meta["consent"]["root"], meta["parent"]["manifest"]):
         assert absent is None
     assert all(meta[part]["reason"] for part in ("contract", "consent", "parent"))
@@ -153,6 +157,14 @@ def test_the_bundle_says_how_it_was_made_and_nothing_of_a_row_or_place(finished:
     assert str(world.root) not in text
     assert "EXAMPLE" not in text
     assert set(meta["thresholds"]) == set(meta["metrics"]) == {t.name for t in world.job.plan.tasks}
+
+
+def test_a_run_that_did_not_finish_everywhere_says_so_in_its_bundle(finished: Any, fused: Any, tmp_path: Path) -> None:
+    (finished[0].home("bank").path / "encoders" / "finished.json").unlink()
+    meta = open_bundle(_write(tmp_path / "early", finished[0], fused)).meta
+    assert set(meta["encoders"]) == {"ecommerce", "tax"}
+    assert all(word["digest"] is None and "did not finish" in word["reason"] for word in meta["encoders"].values())
+    assert served(meta) == "served bank alone: its encoders are not acknowledged by ecommerce, tax"
 
 
 def test_groups_are_levels_or_quarters() -> None:

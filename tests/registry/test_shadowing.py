@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from desk import Desk, actor, small_model
+from desk import WORD, Desk, actor, small_model
 from office import key
 
 from fedprofile.cli.main import main
@@ -33,7 +33,8 @@ def desk(tmp_path: Path, model: Any) -> Desk:
 
 
 def bundle(desk: Desk, name: str, **facts: Any) -> Path:
-    write_bundle(desk.folder / name, desk.model, {"roles": ["tax"], **facts}, {}, key("li"))
+    meta = {"roles": ["tax"], "encoders": {"tax": WORD}, **facts}
+    write_bundle(desk.folder / name, desk.model, meta, {}, key("li"))
     return desk.folder / name
 
 
@@ -90,7 +91,7 @@ def test_the_answer_is_the_champions_and_counts_are_kept(desk, capsys, views):
 
 
 def test_other_encoders_are_compared_bank_alone(desk):
-    first, other = bundle(desk, "a", encoder_digests={"tax": "aa"}), eager(desk, "b", encoder_digests={"tax": "bb"})
+    first, other = bundle(desk, "a"), eager(desk, "b", encoders={"tax": WORD | {"digest": "00" * 32}})
     champion, rival = open_bundle(first), open_bundle(other)
     rng = np.random.default_rng(0)
     columns = {name: rng.normal(size=N) for name in champion.frame_columns}

@@ -18,7 +18,6 @@ from fedprofile.config.schema import Config
 from fedprofile.data.example import example
 from fedprofile.errors import ProtocolError
 
-
 LONGEST = (
     "deployment/test_commands.py",
     "simulation/test_job.py",

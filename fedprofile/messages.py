@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedprofile.errors import LocalProtocolError, RemoteProtocolError
+from fedprofile.secagg.wire import MAX_MEMBERS
 from fedprofile.types import canonical
 
 MAGIC = b"fpm1"
 MAX_BODY = 4096
-MAX_PARTS = 64
+MAX_PARTS = MAX_MEMBERS
+"""One a party, where a message is for each."""
 
 DOWNWARD = (
     "identify",

@@ -83,7 +83,7 @@ def _suggest(args: argparse.Namespace) -> int:
     from fedprofile.data.readers.source_file import read_raw, source_name
     from fedprofile.data.table_map import FILE as MAP
     from fedprofile.errors import UsageError
-    from fedprofile.node.files import replace_private
+    from fedprofile.files import replace_private
     from fedprofile.node.intake import give_contract, home_contract, home_source
 
     give_contract(args.home)

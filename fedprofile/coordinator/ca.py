@@ -3,7 +3,8 @@
 ::
 
     FOLDER/ca.key      EC P-384, PKCS 8, 0600; signs server certificates and nothing else
-    FOLDER/ca.crt      what every node is given; after ``rotate`` the new certificate, then the old one
+    FOLDER/ca.crt      what every node is given; after ``rotate`` the new certificate, then the old one; in force is
+                       the one that belongs to ca.key, so that a rotation that was cut short has not happened
     FOLDER/server.key  of the SuperLink and the gate, 0600
     FOLDER/server.crt  with the subject alternative names that nodes may dial (RFC 6125: the common name is not read)
 
@@ -13,19 +14,22 @@ Nodes have no certificates: Flower knows them by their registered public keys. C
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedprofile.errors import DeploymentError
+from fedprofile.files import replace_private
 
+_PUBLIC = 0o644
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 CA_DAYS, SERVER_DAYS = 3650, 365
 _LEEWAY = timedelta(minutes=5)
@@ -60,11 +64,10 @@ class Authority:
         if (folder / "ca.key").exists():
             raise DeploymentError(f"{folder} holds a certificate authority already", "Rotate it instead.")
         made = make_ca(federation, now)
-        _write(folder / "ca.crt", made.certificate, 0o644)
-        _write(folder / "ca.key", made.key, 0o600)
-        authority = Authority(folder)
-        authority.renew(names, now)
-        return authority
+        _put_server(folder, issue_server(made, names, now))
+        replace_private(folder / "ca.crt", made.certificate, _PUBLIC)
+        replace_private(folder / "ca.key", made.key)  # last: without it, nothing was made and ``create`` begins again
+        return Authority(folder)
 
     @property
     def certificate(self) -> Path:
@@ -84,43 +87,54 @@ class Authority:
 
     def fingerprint(self) -> str:
         """SHA-256 of the CA certificate in force, hexadecimal: what both sides read out loud."""
-        return _current(self.certificate).fingerprint(hashes.SHA256()).hex()
+        return self._in_force().fingerprint(hashes.SHA256()).hex()
 
     def expires(self) -> dict[str, datetime]:
         """When "ca" and "server" end."""
-        found = {"ca": self.certificate, "server": self.server_certificate}
-        return {name: _current(path).not_valid_after_utc for name, path in found.items()}
+        found = {"ca": self._in_force(), "server": _read(self.server_certificate)[0]}
+        return {name: certificate.not_valid_after_utc for name, certificate in found.items()}
 
     def names(self) -> tuple[str, ...]:
         """The subject alternative names of the server certificate."""
-        found = _current(self.server_certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        found = _read(self.server_certificate)[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
         return tuple(str(name.value) for name in found.value)
 
     def renew(self, names: Iterable[str] | None = None, now: datetime | None = None) -> None:
         """A new server key and certificate, for ``names`` or those of the last one. Takes effect at the next start."""
         wanted = self.names() if names is None else names
-        server = issue_server(self._credentials(), wanted, now)
-        _write(self.server_key, server.key, 0o600)
-        _write(self.server_certificate, server.certificate, 0o644)
+        ca = Credentials(_pem(self._in_force()), self.key.read_bytes())
+        _put_server(self.folder, issue_server(ca, wanted, now))
 
     def rotate(self, now: datetime | None = None) -> None:
         """A new CA and server certificate; ``ca.crt`` holds both CAs until ``retire``.
 
         Nodes trust the new server once they hold the new ``ca.crt``; give it to them before the server restarts.
+        Raises DeploymentError while the last one is not retired: the running server may still be its.
         """
-        old = _current(self.certificate)
+        if len(_read(self.certificate)) > 1:
+            raise DeploymentError("the last rotation is not over", "Retire the old CA first, once no node needs it.")
+        old = self._in_force()
         organisation = old.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value
         made = make_ca(str(organisation), now)
-        _write(self.certificate, made.certificate + old.public_bytes(serialization.Encoding.PEM), 0o644)
-        _write(self.key, made.key, 0o600)
+        replace_private(self.certificate, made.certificate + _pem(old), _PUBLIC)
+        replace_private(self.key, made.key)
         self.renew(now=now)
 
     def retire(self) -> None:
-        """Trust the CA in force alone."""
-        _write(self.certificate, _current(self.certificate).public_bytes(serialization.Encoding.PEM), 0o644)
+        """Trust the CA in force alone. Raises DeploymentError where the server's certificate is not of that one."""
+        ca = self._in_force()
+        try:
+            _read(self.server_certificate)[0].verify_directly_issued_by(ca)
+        except (ValueError, InvalidSignature):
+            raise DeploymentError(f"{self.server_certificate} is of another CA", "Renew it first.") from None
+        replace_private(self.certificate, _pem(ca), _PUBLIC)
 
-    def _credentials(self) -> Credentials:
-        return Credentials(_current(self.certificate).public_bytes(serialization.Encoding.PEM), self.key.read_bytes())
+    def _in_force(self) -> x509.Certificate:
+        public = _public(serialization.load_pem_private_key(self.key.read_bytes(), None).public_key())
+        for certificate in _read(self.certificate):
+            if _public(certificate.public_key()) == public:
+                return certificate
+        raise DeploymentError(f"{self.key} is not of {self.certificate}", "Restore the two together.")
 
 
 def make_ca(federation: str, now: datetime | None = None, days: int = CA_DAYS) -> Credentials:
@@ -209,19 +223,21 @@ def _general_name(name: str) -> x509.GeneralName:
     return x509.DNSName(name)
 
 
-def _current(path: Path) -> x509.Certificate:
+def _put_server(folder: Path, server: Credentials) -> None:
+    replace_private(folder / "server.key", server.key)
+    replace_private(folder / "server.crt", server.certificate, _PUBLIC)
+
+
+def _read(path: Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())[0]
+        return x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError):
         raise DeploymentError(f"{path} holds no certificate", "Restore it, or renew.") from None
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Replaced as a whole, and never readable by more than ``mode`` says, not even for a moment."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _public(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

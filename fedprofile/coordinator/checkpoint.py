@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from fedprofile.errors import UsageError
+from fedprofile.files import replace_private
 from fedprofile.types import Weights, canonical
 
 START = "start.safetensors"
@@ -28,7 +28,8 @@ class Checkpoint:
     ``means`` are the opened mean gains a task, empty until then; ``late``: partners without whom they were opened and
     who have to judge their scores yet; ``spine_size`` is 0 until the run has aligned.
     ``passed`` (size,): of which slots of a union the label owner gets the score sum; None where there is no union.
-    ``heads``: hexadecimal audit head of each party's last upload to an opened sum, which the next round is bound to.
+    ``heads``: hexadecimal audit head of each party's last upload to a sum, opened or being opened, which the next round
+    is bound to.
     ``uploads`` are the masked vectors of the last opened round, in wire order, by "update", "role/ROLE" and
     "stats/ROLE": what nodes recompute its sums from. ``suspended``: the resilient sums of one t that are being opened.
     """
@@ -54,7 +55,7 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """One file, replaced as a whole after each opened sum."""
+    """One file, replaced as a whole and on disk after each opened sum: a repeated attempt would repeat masks."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "checkpoint.safetensors"
@@ -71,9 +72,7 @@ class CheckpointStore:
         plain = {k: v for k, v in vars(state).items() if k not in _ARRAYS}
         if state.passed is not None:
             arrays["passed"] = state.passed.astype(np.uint8)
-        temporary = self.path.with_suffix(".new")
-        temporary.write_bytes(save(arrays, metadata={"state": canonical(plain).decode()}))
-        os.replace(temporary, self.path)
+        replace_private(self.path, save(arrays, metadata={"state": canonical(plain).decode()}))
 
     def start(self) -> Weights:
         """The trained weights that the run begins from, where its plan names some. Raises UsageError for none."""
@@ -83,9 +82,16 @@ class CheckpointStore:
         return load(path.read_bytes())
 
     def load(self) -> Checkpoint:
-        """The last saved state, or a fresh one."""
+        """The last saved state, or a fresh one. Raises UsageError for a damaged file."""
         if not self.path.exists():
             return Checkpoint()
+        try:
+            return self._read()
+        except (SafetensorError, ValueError, KeyError, TypeError):
+            mend = "Start the training anew: without it, the same masks could hide two different sums."
+            raise UsageError(f"{self.path.name} is damaged", mend) from None
+
+    def _read(self) -> Checkpoint:
         with safe_open(self.path, framework="np") as file:
             state = Checkpoint(**json.loads(file.metadata()["state"]))
             for key in sorted(file.keys()):

@@ -38,7 +38,7 @@ from fedprofile.errors import NodeFailed, ProtocolError, RemoteProtocolError
 from fedprofile.messages import PENDING, Envelope
 from fedprofile.models.features import FeatureMap
 from fedprofile.models.grid import features_from_counts
-from fedprofile.models.layout import first_encoder, first_shared, shared_shapes
+from fedprofile.models.layout import first_encoder, first_shared, layer_names, shared_shapes
 from fedprofile.secagg.identity import verify
 from fedprofile.secagg.resilient_server import ResilientServer
 from fedprofile.secagg.server import ServerSession
@@ -126,7 +126,7 @@ class _Run(Holdings):
             hybrid=is_hybrid(job.kem),
         )
         self.features: dict[str, FeatureMap] = {}
-        self.ask = Conversation(self.roster, self.wire).ask
+        self.ask = Conversation(self.roster, self.wire, layer_names(self.plan.tasks, self.plan.learning)).ask
 
     def ask_all(self, envelope: Envelope) -> Talk:
         return self.ask(dict.fromkeys(self.everyone, envelope))
@@ -315,8 +315,7 @@ class _Run(Holdings):
         uploads = {whole: {p: r.parts[0] for p, r in replies.items()}}
         for role, id in inside.items():
             uploads[id] = {p: replies[p].parts[1] for p in self._members(role) if p in replies}
-        sums = yield from open_sums(self.session, self.ask, uploads, self._suspend)
-        self._take_heads(uploads[whole])
+        sums = yield from self._open(uploads, whole)
         self.state.uploads = {}
         if plan.share == "all":
             self._keep_uploads("update", sums[whole], uploads[whole])
@@ -361,13 +360,25 @@ class _Run(Holdings):
         by_role = {role: Envelope("round", parts=(request, *extra(role))) for role in set(roles.values())}
         replies = yield from self.ask({p: by_role[role] for p, role in roles.items()}, self.resilient)
         uploads = {p: r.parts[0] for p, r in replies.items()}
-        sums = yield from open_sums(self.session, self.ask, {round_id: uploads}, self._suspend)
+        sums = yield from self._open({round_id: uploads}, round_id)
         if round_id not in sums:
             raise RemoteProtocolError("too_few_survivors", scope)
-        self._take_heads(uploads)
         if keep:
             self._keep_uploads(keep, sums[round_id], uploads)
         return sums[round_id]
+
+    def _open(
+        self, uploads: Mapping[RoundId, Mapping[str, bytes]], widest: RoundId
+    ) -> Generator[dict[str, bytes], dict[str, bytes], dict[RoundId, Opened]]:
+        """All audit heads are in the uploads of ``widest``; what is suspended holds them, to bind what follows."""
+
+        def keep(held: tuple[bytes, ...]) -> None:
+            self._take_heads(uploads[widest])
+            self._suspend(held)
+
+        sums = yield from open_sums(self.session, self.ask, uploads, keep)
+        self._take_heads(uploads[widest])
+        return sums
 
     def _request(self, round_id: RoundId, cohort: tuple[str, ...], layout: Layout, model: bytes) -> bytes:
         spine = bytes.fromhex(self.state.spine_hash)

@@ -9,6 +9,7 @@ from hashlib import sha256
 from fedprofile.coordinator.wire import Wire
 from fedprofile.errors import NodeFailed, RemoteProtocolError, TrainingDiverged
 from fedprofile.messages import PENDING, REPLY_BODY, REPLY_TO, UPWARD, Envelope
+from fedprofile.secagg.codes import CODES, OWN_FAULTS
 from fedprofile.secagg.setup_messages import Complaint
 from fedprofile.secagg.wire import claims
 from fedprofile.types import Roster
@@ -19,10 +20,14 @@ Talk = Generator[dict[str, bytes], dict[str, bytes], dict[str, Envelope]]
 
 @dataclass(frozen=True)
 class Conversation:
-    """With the parties of a roster; every byte is booked in ``wire``."""
+    """With the parties of a roster; every byte is booked in ``wire``.
+
+    A refusal says one of the fixed codes and ``layers``: whatever else stands in it is a node's own text, not repeated.
+    """
 
     roster: Roster
     wire: Wire
+    layers: frozenset[str] = frozenset()
 
     def ask(self, requests: dict[str, Envelope], absent: bool = False) -> Talk:
         """Yields request bytes by party and is sent the answers; returns the replies.
@@ -77,9 +82,11 @@ class Conversation:
         return UPWARD[REPLY_TO[request.type]]
 
     def _failure(self, party: str, reply: Envelope, asked: str, sent: bytes) -> Exception:
-        code = str(reply.body.get("code", "unknown"))
-        if code == "training_diverged":
-            return TrainingDiverged(party, str(reply.body.get("layer", "?")), int(reply.body.get("t", 0)))
+        code, layer, t = (reply.body.get(key) for key in ("code", "layer", "t"))
+        if code == "training_diverged" and isinstance(layer, str) and layer in self.layers and type(t) is int:
+            return TrainingDiverged(party, layer, t)
+        if not isinstance(code, str) or (code not in CODES and code not in OWN_FAULTS):
+            return NodeFailed(party, "wrong_reply")
         if not reply.parts:
             return NodeFailed(party, code)
         try:

@@ -86,6 +86,11 @@ def shared_shapes(tasks: tuple[Task, ...], plan: LearningPlan) -> Shapes:
     return trunk_shapes(sum(t.outputs for t in tasks), NetShape.of(plan))
 
 
+def layer_names(tasks: tuple[Task, ...], plan: LearningPlan) -> frozenset[str]:
+    """What a diverging training may name: a tensor, the features or the loss."""
+    return frozenset({*encoder_shapes(1, plan), *shared_shapes(tasks, plan), "features", "loss"})
+
+
 def parameters(tasks: tuple[Task, ...], plan: LearningPlan, width: int | None = None) -> int:
     """Numbers in trunk and heads and, for d = ``width`` features, a shared encoder."""
     shapes = shared_shapes(tasks, plan) | (encoder_shapes(width, plan) if width is not None else {})

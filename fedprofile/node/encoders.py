@@ -19,7 +19,7 @@ from typing import Any
 
 from fedprofile.acknowledging import Acknowledgement
 from fedprofile.errors import DataError
-from fedprofile.node.files import replace_private
+from fedprofile.files import replace_private
 from fedprofile.node.home import NodeHome
 from fedprofile.secagg.identity import Identity
 from fedprofile.types import canonical

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedprofile.errors import UsageError
-from fedprofile.node.files import replace_private
+from fedprofile.files import replace_private
 from fedprofile.node.secret import FILE as SECRET
 from fedprofile.node.secret import encode_secret, read_secret
 

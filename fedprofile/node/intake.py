@@ -35,7 +35,7 @@ from fedprofile.data.readers.source_file import TableSource, read_raw, read_sour
 from fedprofile.data.table_map import FILE as MAP
 from fedprofile.data.table_map import TableMap, read_map
 from fedprofile.errors import DataError
-from fedprofile.node.files import replace_private, replace_private_by
+from fedprofile.files import replace_private, replace_private_by
 from fedprofile.node.home import NodeHome
 from fedprofile.node.snapshot import RECORD, TABLE, table_sha256
 from fedprofile.node.source import write_table

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from fedprofile.errors import DataError, UsageError
+from fedprofile.files import replace_private
 from fedprofile.governance.chain import SIGNED_HEAD
 from fedprofile.governance.heads import FileHeads, HeadStore
 from fedprofile.governance.people import FILE, ROOT, People, nobody
 from fedprofile.governance.promotion import DECIDERS, State, replay, step
-from fedprofile.node.files import replace_private
 from fedprofile.registry.shelf import Shelf
 from fedprofile.registry.sql_heads import SqlHeads, check_store
 from fedprofile.secagg.identity import Identity

@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from fedprofile.data.contract_drift import psi
 from fedprofile.errors import DataError
+from fedprofile.files import replace_private
 from fedprofile.governance.gates import Measure
-from fedprofile.node.files import replace_private
 from fedprofile.registry.reference import ALONE, FUSED, level
 
 if TYPE_CHECKING:

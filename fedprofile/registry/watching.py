@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fedprofile.errors import ConfigError, DataError, UsageError
+from fedprofile.files import replace_private
 from fedprofile.governance.watch import Outlook, Watched, WatchSettings, judge
-from fedprofile.node.files import replace_private
 from fedprofile.types import canonical
 
 if TYPE_CHECKING:

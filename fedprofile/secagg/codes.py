@@ -143,6 +143,11 @@ BEYOND: dict[str, str] = {
 
 CODES = STRICT | RESILIENT | BEYOND
 
+OWN_FAULTS = frozenset(
+    {"audit_failed", "node_failed", "internal_error", "unknown_message", "message_too_large", "bad_epsilon"}
+)
+"""What a node says without a complaint: the cause is its own, and in its own log."""
+
 
 def local(code: str, what: str = "") -> LocalProtocolError:
     """This side broke the protocol."""

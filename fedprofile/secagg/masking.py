@@ -18,13 +18,11 @@ Vectors = Mapping[int, npt.NDArray[Any]]
 Pad = tuple[bytes, int]
 
 
-def add_mask(acc: Vectors, key: bytes, sign: int, backend: str = "") -> None:
-    """``acc[ring] += sign * PRG(key)`` modulo 2^ring in place; acc: ring -> (d_ring,) little-endian unsigned."""
-    add_masks(acc, [(key, sign)], backend)
-
-
 def add_masks(acc: Vectors, pads: Sequence[Pad], backend: str = "", *, threads: int = 1) -> None:
-    """The same for many (key, sign): every peer's pad meets a chunk of ``acc`` while it is in cache."""
+    """``acc[ring] += sign * PRG(key)`` modulo 2^ring in place for every (key, sign).
+
+    acc: ring -> (d_ring,) little-endian unsigned. Every peer's pad meets a chunk of ``acc`` while it is in cache.
+    """
 
     def work(jobs: Iterator[tuple[int, int]]) -> None:
         target = bytearray(_largest(acc, threads) + SLACK)

@@ -115,6 +115,41 @@ def test_a_rotation_loses_no_node(authority):
     assert not verified(alone, server, "localhost")
 
 
+def test_a_rotation_that_was_cut_short_has_not_happened(authority):
+    old, mark = authority.certificate.read_bytes(), authority.fingerprint()
+    authority.certificate.write_bytes(make_ca("Banks and shops").certificate + old)  # and no new key
+    assert authority.fingerprint() == mark
+    authority.renew()
+    assert verified(old, authority.server_certificate.read_bytes(), "localhost")
+    authority.retire()
+    assert authority.certificate.read_bytes() == old
+
+
+def test_a_ca_that_the_server_still_needs_is_not_dropped(authority):
+    server = authority.server_certificate.read_bytes()
+    authority.rotate()
+    with pytest.raises(DeploymentError, match="Retire the old CA"):
+        authority.rotate()
+    authority.server_certificate.write_bytes(server)  # as a cut before the renewal leaves it
+    with pytest.raises(DeploymentError, match="Renew it first"):
+        authority.retire()
+    authority.renew()
+    authority.retire()
+    authority.rotate()
+
+
+def test_what_was_cut_short_while_it_was_made_is_made_again(authority):
+    authority.key.unlink()
+    again = Authority.create(authority.folder, "Banks and shops", ["other.example"])
+    assert verified(again.certificate.read_bytes(), again.server_certificate.read_bytes(), "other.example")
+
+
+def test_a_key_and_a_certificate_of_two_cas_are_named(authority):
+    authority.key.write_bytes(make_ca("Banks and shops").key)
+    with pytest.raises(DeploymentError, match="Restore the two together"):
+        authority.renew()
+
+
 @pytest.mark.parametrize("name", ["", "two words", "ümlaut.example", "a/b", "*"])
 def test_a_name_that_is_none_is_refused(authority, name):
     with pytest.raises(DeploymentError, match="neither a host name nor an IP"):

@@ -1,7 +1,10 @@
+import stat
+
 import numpy as np
 import pytest
 
 from fedprofile.coordinator.checkpoint import Checkpoint, CheckpointStore
+from fedprofile.errors import UsageError
 
 FULL = Checkpoint(
     t=3, setups=2, released=True, spine_size=640, spine_hash="ab" * 32,
@@ -33,3 +36,14 @@ def test_there_is_a_fresh_one_where_none_was_saved_and_the_last_one_counts(tmp_p
     store.save(Checkpoint(t=4))
     assert store.load().t == 4
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_a_damaged_one_is_named_and_nobody_else_reads_it(tmp_path):
+    store = CheckpointStore(tmp_path)
+    store.save(FULL)
+    assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
+    whole = store.path.read_bytes()
+    for damaged in (b"", whole[:40], whole[:-1], whole.replace(b"state", b"stale")):
+        store.path.write_bytes(damaged)
+        with pytest.raises(UsageError, match="is damaged"):
+            store.load()

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.errors import NodeFailed, PolicyRefusal
 from fedprofile.messages import Envelope
 from fedprofile.secagg.messages import Agree, ResilientUpload, Reveal, Round, message_type
@@ -219,6 +220,14 @@ def test_a_coordinator_that_dies_at_any_question_goes_on_to_the_same_model(kille
             assert (sums == before).all()
             openings = [sorted(o.items()) for o in outcome.openings]
             assert openings == [sorted(o.items()) for o in killed.outcome.openings], "an opening is booked once"
+
+
+def test_a_sum_that_was_being_opened_binds_what_follows(killed):
+    """The audit heads of its uploads are kept before its survivors are asked: whoever reopens it binds the next round."""
+    first = questions(killed).index("survivors")
+    before, held = (CheckpointStore(killed.at[k][0]).load().heads for k in (first - 1, first))
+    uploaded = {p.id for p in killed.world.job.roster.parties} - {AWAY["update", 1]}
+    assert {party for party in held if held[party] != before.get(party)} == uploaded
 
 
 def test_what_nodes_agreed_to_is_lost_with_their_keys(killed):

@@ -49,6 +49,22 @@ def test_a_complaint_that_is_another_nodes_or_about_something_else_is_not_believ
     assert failure(world, lambda reply: replace(reply, parts=(b"x",))).code == "bad_complaint"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": "training_diverged", "layer": "loss", "t": "SECRET"},
+        {"code": "training_diverged", "layer": "SECRET", "t": 1},
+        {"code": "training_diverged", "layer": ["SECRET"], "t": [1]},
+        {"code": "SECRET of a customer"},
+        {"code": ["SECRET"]},
+        {},
+    ],
+)
+def test_a_nodes_own_words_are_not_repeated(world, body):
+    error = failure(world, lambda _: Envelope("error", body))
+    assert (error.node, error.code, "SECRET" in str(error)) == ("tax", "wrong_reply", False)
+
+
 def test_equal_requests_are_encoded_once(world, monkeypatch):
     encoded, encode = [], Envelope.encode
     monkeypatch.setattr(Envelope, "encode", lambda self: encoded.append(self) or encode(self))

@@ -20,7 +20,7 @@ from fedprofile.errors import ProtocolError
 from fedprofile.secagg.client import ClientSession, State
 from fedprofile.secagg.identity import Identity, sign_roster
 from fedprofile.secagg.keys import PairKeys
-from fedprofile.secagg.masking import add_mask
+from fedprofile.secagg.masking import add_masks
 from fedprofile.secagg.messages import Round, SetupReq, Upload, message_type
 from fedprofile.types import Layout, Party, Policy, Quantised, Roster, RoundId, Segment
 
@@ -199,7 +199,7 @@ class World:
             ahead.advance(upload.id.t)
             peers = [p for p in round.cohort if p != spy]
             key, sign = dict(zip(peers, ahead.pads(upload.h, round.cohort), strict=True))[upload.party]
-            add_mask({16: y}, key, sign)
+            add_masks({16: y}, [(key, sign)])
         return y
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedprofile.secagg.keystream import BACKENDS, CHUNK, SEGMENT, SLACK, ZEROS, nonce, open_stream
-from fedprofile.secagg.masking import add_mask, add_masks, add_vectors
+from fedprofile.secagg.masking import add_masks, add_vectors
 from fedprofile.types import RING_DTYPE
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
@@ -30,10 +30,10 @@ def _plain(ring, size, key=KEY):
 @pytest.mark.parametrize("size", [1, CHUNK + 1, SEGMENT + 5])
 def test_mask_is_the_specified_stream(ring, size):
     acc = {ring: np.zeros(size, RING_DTYPE[ring])}
-    add_mask(acc, KEY, 1, "gcm")
+    add_masks(acc, [(KEY, 1)], "gcm")
     np.testing.assert_array_equal(acc[ring], _plain(ring, size))
     add_masks(acc, [(OTHER, 1), (KEY, -1)], "ctr")
-    add_mask(acc, OTHER, -1)
+    add_masks(acc, [(OTHER, -1)])
     assert not acc[ring].any()
 
 
@@ -66,7 +66,7 @@ def test_vectors_add_modulo_the_ring_wherever_they_lie(threads, offset):
 
 def test_memory_does_not_grow_with_the_vector():
     acc = {32: np.zeros(1 << 21, np.uint32)}
-    add_mask(acc, KEY, 1)
+    add_masks(acc, [(KEY, 1)])
     tracemalloc.start()
     add_masks(acc, [(bytes([i] * 32), 1) for i in range(9)])
     add_vectors(acc, [acc] * 9)

@@ -21,7 +21,7 @@ from fedprofile.secagg.graph import Circle
 from fedprofile.secagg.identity import Identity
 from fedprofile.secagg.keys import PairKeys, transcript_hash
 from fedprofile.secagg.keystream import BACKENDS, SLACK, ZEROS, nonce
-from fedprofile.secagg.masking import add_mask
+from fedprofile.secagg.masking import add_masks
 from fedprofile.secagg.messages import KeyBundle, MaskedSum, OpenBundle, Round, Upload
 from fedprofile.secagg.resilient_client import ResilientSession
 from fedprofile.secagg.resilient_server import ResilientServer
@@ -282,7 +282,7 @@ def test_a_pad_across_segments():
     v = _read("long")
     for ring, expected in v["sha256_of_pad"].items():
         vector = np.zeros(v["elements"], RING_DTYPE[int(ring)])
-        add_mask({int(ring): vector}, bytes.fromhex(v["key"]), 1)
+        add_masks({int(ring): vector}, [(bytes.fromhex(v["key"]), 1)])
         assert hashlib.sha256(vector.tobytes()).hexdigest() == expected
     assert tree_root(vector[: 1 << 19].tobytes()).hex() == v["tree_root_of_first_segment_64"]
 

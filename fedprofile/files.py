@@ -7,18 +7,30 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-
-def replace_private(path: Path, data: bytes) -> None:
-    """``path`` holds ``data``, mode 0600."""
-    replace_private_by(path, lambda new: new.write_bytes(data))
+PRIVATE = 0o600
 
 
-def replace_private_by(path: Path, write: Callable[[Path], object]) -> None:
+def replace_private(path: Path, data: bytes, mode: int = PRIVATE) -> None:
+    """``path`` holds ``data``."""
+    replace_private_by(path, lambda new: new.write_bytes(data), mode)
+
+
+def replace_private_by(path: Path, write: Callable[[Path], object], mode: int = PRIVATE) -> None:
     """``path`` holds what ``write`` put into a new file of that name; files that it wrote beside come along, first."""
     with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder:  # mode 0700
         write(Path(folder) / path.name)
         for new in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
-            new.chmod(0o600)
+            new.chmod(mode)
             with open(new, "rb") as handle:
                 os.fsync(handle.fileno())
             new.replace(path.parent / new.name)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """A rename is on disk once its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -262,9 +262,11 @@ def _plans(args: argparse.Namespace) -> int:
 
 
 def _plain(value: Any) -> str:
+    from fedprofile.report.words import clean  # a plan's texts are the coordinator's
+
     if isinstance(value, dict):
         return "; ".join(f"{k}: {_plain(v)}" for k, v in value.items()) or "-"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(_plain, value)) if isinstance(value, list) else clean(str(value))
 
 
 def _approve(args: argparse.Namespace) -> int:

@@ -108,7 +108,7 @@ def days(series: pl.Series, file: str) -> pl.Series:
     ):
         return series
     parsed = series.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False) if series.dtype == pl.String else series
-    if not parsed.dtype.is_temporal() or parsed.null_count() > series.null_count():
+    if parsed.dtype not in (pl.Date, pl.Datetime) or parsed.null_count() > series.null_count():
         bad = parsed.null_count() - series.null_count()
         raise DataError(file, "not a date", "Write dates as YYYY-MM-DD, or numbers.", column=series.name, count=bad)
     return parsed.cast(pl.Date).to_physical()

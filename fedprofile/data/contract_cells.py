@@ -84,7 +84,7 @@ def _numbers(raw: pl.Series, column: Column, how: Reading, file: str) -> tuple[p
     if raw.dtype.is_temporal():
         raise _wrong_type(raw, column, file)
     if raw.dtype == pl.String:
-        values, reasons = _parsed(raw, how)
+        values, reasons = _parsed(raw, column, how)
     else:
         reasons = pl.select(pl.when(raw.cast(pl.Float64).is_infinite()).then(pl.lit("infinite"))).to_series()
         if raw.dtype.is_integer():
@@ -116,11 +116,12 @@ def _numbers(raw: pl.Series, column: Column, how: Reading, file: str) -> tuple[p
     return frame["v"], frame["r"]
 
 
-def _parsed(raw: pl.Series, how: Reading) -> tuple[pl.Series, pl.Series]:
+def _parsed(raw: pl.Series, column: Column, how: Reading) -> tuple[pl.Series, pl.Series]:
     import polars as pl
 
     text = pl.col("t")
-    frame = pl.DataFrame({"t": raw}).with_columns(pl.when(~text.is_in(list(how.missing))).then(text).alias("t"))
+    gone = [*how.missing, *(u for u in column.unknown if not _is_number(u))]  # codes that are numbers: in their unit
+    frame = pl.DataFrame({"t": raw}).with_columns(pl.when(~text.is_in(gone)).then(text).alias("t"))
     written = text
     if how.thousands:
         written = pl.when(text.str.contains(_GROUPED)).then(text.str.replace_all(",", "")).otherwise(text)

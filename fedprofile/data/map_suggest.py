@@ -131,7 +131,12 @@ def _id(frame: pl.DataFrame, contract: Contract, file: str) -> str:
     best, found = 0.0, ""
     for name in frame.columns:
         series = frame[name]
-        if series.dtype.is_nested() or series.dtype.is_float() or series.dtype.is_temporal():
+        if (
+            series.dtype.is_nested()
+            or series.dtype.is_float()
+            or series.dtype.is_temporal()
+            or series.dtype == pl.Binary
+        ):
             continue
         if pl.Series([name.upper()]).str.contains(form).item():
             continue  # a first row of cells, not of names: this one would be a customer's id

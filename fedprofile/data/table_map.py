@@ -115,7 +115,11 @@ def _reading(column: Column, value: Any, file: str) -> Reading:
         raise wrong("`thousands` is neither true nor false", "Write true where numbers are written 1,234.5.")
     form = entry.get("date", "")
     if form and (
-        not isinstance(form, str) or not _FORM.fullmatch(form) or not all(p in form for p in ("%Y", "%m", "%d"))
+        not isinstance(form, str)
+        or not _FORM.fullmatch(form)
+        or not all(p in form for p in ("%Y", "%m", "%d"))
+        or ("%H" in form) != ("%M" in form)
+        or ("%S" in form and "%H" not in form)
     ):
         raise wrong("`date` is no form of a date", 'Write one such as "%d/%m/%Y" (%Y %m %d %H %M %S).')
     return Reading(

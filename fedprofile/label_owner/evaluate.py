@@ -77,7 +77,8 @@ def owner_data(home: NodeHome, plan: RunPlan, roster: Roster) -> OwnerData:
     roles = tuple(dict.fromkeys(p.role for p in roster.parties if p.id != roster.label_owner))
     known = np.zeros((len(table), len(roles)), dtype=np.float32)
     for column, role in enumerate(roles):
-        member = np.any([membership[p.id] for p in roster.members(role)], axis=0)[spine.slots]
+        members = [membership[p.id] for p in roster.members(role) if p.id in membership]  # the owner's own role too
+        member = np.any(members, axis=0)[spine.slots]
         known[:, column] = member & enough
     return OwnerData(table, spine.slots, labels, *split, roles, known)
 

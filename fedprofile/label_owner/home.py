@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
-from safetensors.numpy import load, save, save_file
+from safetensors.numpy import load, save
 
+from fedprofile.errors import DataError
+from fedprofile.files import replace_private
 from fedprofile.node.home import NodeHome
+from fedprofile.node.snapshot import held_table
+from fedprofile.node.source import table_ids
 from fedprofile.secagg.codes import remote
-from fedprofile.types import Labels, Task
+from fedprofile.types import Labels, Task, digest
 
 _FILE, _MEMBERSHIP = "label_owner.safetensors", "membership.safetensors"
 
@@ -28,7 +32,8 @@ class Membership:
 def write_owner(home: Path, labels: Labels, fold: int) -> None:
     """``labels`` in the order of the owner's table; ``fold`` rotates the split into train, validation and test."""
     arrays = {f"label/{name}": values for name, values in labels.values.items()}
-    save_file(arrays, home / _FILE, metadata={"fold": str(fold)})
+    metadata = {"fold": str(fold), "customers": _customers(labels.ids)}
+    replace_private(home / _FILE, save(arrays, metadata=metadata))
 
 
 def read_fold(home: NodeHome) -> int:
@@ -37,9 +42,19 @@ def read_fold(home: NodeHome) -> int:
 
 
 def read_labels(home: NodeHome, tasks: tuple[Task, ...]) -> dict[str, npt.NDArray[np.int64]]:
-    """True labels by task, in the order of the owner's table."""
+    """True labels by task, in the order of the owner's table.
+
+    Raises DataError where the table has other customers, or another order, than when labels were given.
+    """
     with safe_open(home.path / _FILE, framework="np") as file:
+        if file.metadata().get("customers") != _customers(table_ids(held_table(home))):
+            what = "the labels were given to another table: its customers have changed since"
+            raise DataError(_FILE, what, "Give them again: `fedprofile node labels HOME FILE`.")
         return {task.name: file.get_tensor(f"label/{task.name}") for task in tasks}
+
+
+def _customers(ids: npt.NDArray[np.str_]) -> str:
+    return digest("labelled/1", *(str(i).encode() for i in ids)).hex()
 
 
 def write_membership(home: NodeHome, membership: Membership) -> None:

@@ -21,6 +21,7 @@ from fedprofile.node.consent import bind, remember_trained
 from fedprofile.node.encoders import keep_acknowledged
 from fedprofile.node.heads import take_heads
 from fedprofile.node.home import NodeHome
+from fedprofile.node.membership import pinned_roster
 from fedprofile.node.party import SIGNED_RELEASE, Node, only_part
 from fedprofile.node.recompute import check_final
 from fedprofile.node.rounds import tensors
@@ -102,6 +103,8 @@ class LabelOwnerNode(Node):
     def _open_scores(self, envelope: Envelope) -> Envelope:
         """Open the sum once and keep it; asked again after a crash, what was opened stays as it is.
 
+        Where it was opened and could not be kept (a full disk), it is lost, and the run with it: no sum opens twice.
+
         In a union it comes with one bit a slot: of which slots the coordinator has passed the sum on.
         """
         united = self.run.plan.align == "union"
@@ -113,9 +116,10 @@ class LabelOwnerNode(Node):
             take_heads(self.run, self.audit, request)
             size = self.run.alignment.size
             passed = read_views(envelope.parts[2], size) if united else np.ones(size, dtype=np.bool_)
+            unpermitted = self._unpermitted()  # whatever may fail comes before the one opening
             sums = session.open_sum(envelope.parts[1], request)[SCORES].astype(np.float32)
             sums[~passed] = 0
-            sums[self._unpermitted()] = 0
+            sums[unpermitted] = 0
             self.home.write_arrays(SCORE_SUM, {"sums": sums, "passed": passed.astype(np.uint8)})
         return Envelope("opened")
 
@@ -140,4 +144,6 @@ class LabelOwnerNode(Node):
 def open_node(path: Path) -> Node:
     """The node that lives in a home: a label owner's or a partner's."""
     home = NodeHome(path)
-    return LabelOwnerNode(home) if home.config.party == home.config.label_owner else Node(home)
+    roster = pinned_roster(home)
+    owner = roster.label_owner if roster else home.config.label_owner
+    return LabelOwnerNode(home) if home.config.party == owner else Node(home)

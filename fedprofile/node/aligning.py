@@ -68,7 +68,7 @@ class Aligning:
 
     def ids(self) -> tuple[Positions, Ids]:
         """Positions (n,) in the table of the rows that may be aligned, and their ids (n,)."""
-        return read_ids(held_table(self.home), permit_of(self.home, self.plan.purpose))
+        return read_ids(held_table(self.home), permit_of(self.home, self.plan.purpose, self.roster.label_owner))
 
     def write(self, to: str, type_: LetterType, size: int, body: bytes) -> bytes:
         """A signed letter, sealed to its receiver."""

@@ -41,10 +41,13 @@ def ledger_of(home: NodeHome) -> ConsentLedger:
     return ConsentLedger(home.keys / FILE, home.config.party, identity, home.derive("consent-subject"))
 
 
-def permit_of(home: NodeHome, purpose: str) -> Permit:
-    """What the home's configuration names: everybody (``simulated``), or who the ledger allows for this purpose."""
+def permit_of(home: NodeHome, purpose: str, recipient: str = "") -> Permit:
+    """What the home's configuration names: everybody (``simulated``), or who the ledger allows for this purpose.
+
+    ``recipient``: the label owner of the roster under which data is used; "" for the one that was signed last.
+    """
     config = home.config
-    wanted = Wanted(purpose, config.party, config.label_owner, config.data_classes)
+    wanted = Wanted(purpose, config.party, recipient or config.label_owner, config.data_classes)
     return permit_named(config.consent, lambda: LedgerPermit(ledger_of(home), wanted))
 
 

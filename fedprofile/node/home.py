@@ -176,4 +176,6 @@ def _write_private(path: Path, data: bytes) -> None:
     temporary = path.with_name(path.name + ".new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
         handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())  # before the journal says that it was sent
     temporary.replace(path)

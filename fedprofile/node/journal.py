@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fedprofile.errors import DataError
 from fedprofile.types import canonical
 
 
@@ -40,5 +41,10 @@ class Journal:
         if not self.path.exists():
             return
         with open(self.path, "rb") as handle:
-            for line in handle:
-                yield json.loads(line)
+            for number, line in enumerate(handle, 1):
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    what = f"line {number} is damaged"
+                    mend = "Without it nobody knows what was sent: make a new node, and find out what happened here."
+                    raise DataError(self.path.name, what, mend) from None

@@ -94,12 +94,14 @@ def keep(home: NodeHome, asked: AskedPlan) -> None:
 
 
 def read(file: Path, identity: Identity) -> AskedPlan:
-    """Raises UsageError for a decision that this node did not sign."""
+    """Raises UsageError for a decision that this node did not sign, or of another plan than the file's name says."""
     try:
         raw = json.loads(file.read_text())
         signature = bytes.fromhex(raw.pop("signature"))
         plan, columns = RunPlan.from_json(canonical(raw["plan"])), tuple(raw.get("columns", ()))
         asked = AskedPlan(**{**raw, "plan": plan, "columns": columns})
+        if file.stem != plan.hash.hex():
+            raise ValueError
         if asked.decision != "pending":
             verify(identity.sign_pk, _DECISION, _decision(asked), signature)
     except (ProtocolError, ValueError, KeyError, TypeError):

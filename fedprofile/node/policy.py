@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from fedprofile.errors import PolicyRefusal, ProtocolError, RemoteProtocolError, UsageError
+from fedprofile.files import replace_private
 from fedprofile.node.home import NodeHome
 from fedprofile.secagg.identity import Identity, verify
 from fedprofile.secagg.policy import stricter
@@ -35,7 +36,7 @@ def write_policy(home: NodeHome, policy: Policy) -> None:
     identity = Identity.from_seed(home.derive("identity"))
     signature = identity.sign(_SIGNED, canonical(policy.to_json()))
     held = {"policy": policy.to_json(), "signature": signature.hex()}
-    (home.path / POLICY).write_text(json.dumps(held, indent=1))
+    write_json(home.path / POLICY, held)
 
 
 def read_policy(home: NodeHome) -> Policy:
@@ -59,10 +60,8 @@ def read_common(home: NodeHome) -> Policy:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Replaced as a whole."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(value, indent=1))
-    temporary.replace(path)
+    """Replaced as a whole, and on disk when it returns."""
+    replace_private(path, json.dumps(value, indent=1).encode())
 
 
 def check_plan(plan: RunPlan, pinned: Roster, own: Policy, common: Policy, align: str) -> None:

@@ -76,7 +76,7 @@ class NodeRun:
     @property
     def permit(self) -> Permit:
         if self._permit is None:
-            self._permit = permit_of(self.home, self.plan.purpose)
+            self._permit = permit_of(self.home, self.plan.purpose, self.roster.label_owner)
         return self._permit
 
     def permitted(self, use: Use) -> npt.NDArray[np.bool_]:

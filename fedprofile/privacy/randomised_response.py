@@ -1,9 +1,10 @@
-"""k-ary randomised response (Warner 1965; Kairouz et al. 2014), one draw per customer and task for ever.
+"""k-ary randomised response (Warner 1965; Kairouz et al. 2014), one draw per customer, task and class for ever.
 
 A label of K classes is kept with probability keep = e^eps / (e^eps + K - 1), otherwise replaced by one
 of the other K - 1 uniformly: eps-local differential privacy per customer and task. The draw is keyed by
-HMAC-SHA256 of (customer, task) under a secret that only the label owner has, so every partner, run and
-retraining sees the same answer; fresh draws would average the noise away.
+HMAC-SHA256 of (customer, task, true class) under a secret that only the label owner has, so every partner, run and
+retraining sees the same answer; fresh draws would average the noise away. A customer whose class changes gets a draw
+of its own, and spends eps for each class that it has had: one coin for both would move the answer as the class moved.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def randomise(
 ) -> npt.NDArray[np.int64]:
     """Released labels (n,) for normalised ``ids`` (n,); missing labels stay missing.
 
-    The same (id, task, secret) always gives the same coin: a larger eps only turns more coins to "keep",
+    The same (id, task, class, secret) always gives the same coin: a larger eps only turns more coins to "keep",
     so two releases at different eps reveal no more than the larger alone.
     """
     released = labels.copy()
@@ -69,7 +70,8 @@ def randomise(
     keep = keep_probability(classes, eps)
     prefix = task.encode() + b"\0"
     for row in np.flatnonzero(labels != MISSING_LABEL):
-        draw = hmac.digest(secret, prefix + str(ids[row]).encode(), hashlib.sha256)
+        customer = str(ids[row]).encode() + b"\0" + str(labels[row]).encode()
+        draw = hmac.digest(secret, prefix + customer, hashlib.sha256)
         if int.from_bytes(draw[:8], "big") / 2**64 >= keep:
             shift = 1 + int.from_bytes(draw[8:16], "big") % (classes - 1)
             released[row] = (labels[row] + shift) % classes

@@ -52,7 +52,8 @@ def compute(
     """All baselines; what does not depend on the run's own scores is cached by data, split, seed and settings."""
     data, seed = fusion.data, plan.seed
     base = cache_key(config, federation, plan)
-    key = ["members", *base, plan.basis.hex(), list(config.fusion.parts), config.fusion.view_dropout]
+    dealt = [config.members, config.federation.overlap]  # which of the data's rows each member has
+    key = ["members", *base, plan.basis.hex(), *dealt, list(config.fusion.parts), config.fusion.view_dropout]
     runs = [NodeRun(homes[p.id], plan, roster) for p in roster.parties]
 
     def alone() -> dict[str, Probabilities]:

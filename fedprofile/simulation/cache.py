@@ -17,7 +17,7 @@ from fedprofile.label_owner.evaluate import Probabilities
 from fedprofile.models.bank import BankModels
 from fedprofile.types import Weights, canonical
 
-_FORMAT = 4
+_FORMAT = 5
 """Raise it when anything that makes a cached value changes."""
 
 

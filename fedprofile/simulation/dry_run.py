@@ -39,7 +39,8 @@ TABLE = "table.parquet"
 _USUAL = ("bank", "ecommerce", "medical", "tax")
 _INVENTED = Schema(("x1", "x2", "x3"), ())
 _TASKS = (Task("tier", "ordinal", 3), Task("need", "binary", 2))
-_NOT_COPIED = ("run", "flower", "plans", "journal.jsonl", "lock", ROSTER, COMMON)
+_NOT_COPIED = ("journal.jsonl", "audit.jsonl", "audit.head", "lock", ROSTER, COMMON)
+_PREFIX = "dry-run-"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ class _Tap:
 @contextmanager
 def _twin(home: NodeHome, request: Request) -> Iterator[tuple[dict[str, Path], Path]]:
     """(folders of all homes, folder of the job)."""
-    root = Path(tempfile.mkdtemp(prefix="dry-run-", dir=home.path))
+    for left in home.path.glob(f"{_PREFIX}*"):  # of one that was killed: it holds a copy of the keys and the table
+        shutil.rmtree(left)
+    root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home.path))
     try:
         own = _copy(home, root / "own")
         others, owner = _others(home, request)

@@ -41,6 +41,7 @@ def test_a_required_cell_that_is_empty_is_a_reason() -> None:
 
 def test_unknown_means_missing_however_it_is_written() -> None:
     assert read(["999", "999.0", "998", "-"], number(unknown=("999",)), missing=("-",)) == [None, None, 998, None]
+    assert read(["n/k", "7"], number(unknown=("n/k",))) == [None, 7]
     assert read([999.0, 998.0], number(unknown=("999",))) == [None, 998]
     assert read(["9", "refused", "yes"], Column("c", "category", 3, "C2", codes=("yes",), unknown=("9",), missing=1.0),
                 missing=("refused",)) == [None, None, "yes"]  # fmt: skip

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -26,6 +28,15 @@ def test_known_names_the_roles_that_know_a_customer_whom_enough_nodes_know(roles
     views = [[i in knows[role] for role in data.roles] for i in data.table.ids.tolist()]
     # Members of a role hold different customers, so two views are two roles.
     assert data.known.tolist() == [[float(all(v))] * 2 for v in views]
+
+
+def test_a_partner_may_have_the_owners_role(ready):
+    world, _ = ready
+    parties = tuple(replace(p, role="bank" if p.id == "tax" else p.role) for p in world.job.roster.parties)
+    roster = replace(world.job.roster, parties=parties)
+    data = owner_data(world.home("bank"), world.job.plan, roster)
+    assert data.roles == ("ecommerce", "bank")
+    assert (data.known == owner_data(world.home("bank"), world.job.plan, world.job.roster).known).all()
 
 
 def test_the_fold_rotates_the_split(ready):

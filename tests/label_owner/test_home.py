@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from fedprofile.errors import DataError
 from fedprofile.label_owner.home import (
     Membership,
     adopt_simulated_membership,
@@ -10,15 +12,28 @@ from fedprofile.label_owner.home import (
     write_owner,
     write_simulated_membership,
 )
+from fedprofile.node.source import table_ids
 from fedprofile.types import Labels, Task
+
+TASKS = (Task("tier", "ordinal", 3),)
 
 
 def test_the_label_owners_files_come_back(world):
     home = world.home("bank")
-    labels = Labels(np.array(["a", "b"]), {"tier": np.array([-1, 2]), "other": np.array([0, 1])})
-    write_owner(home.path, labels, 3)
+    ids = table_ids(home.path / "table.parquet")
+    tier = np.arange(len(ids)) % 4 - 1
+    write_owner(home.path, Labels(ids, {"tier": tier, "other": tier}), 3)
     assert read_fold(home) == 3
-    assert {k: v.tolist() for k, v in read_labels(home, (Task("tier", "ordinal", 3),)).items()} == {"tier": [-1, 2]}
+    assert {k: v.tolist() for k, v in read_labels(home, TASKS).items()} == {"tier": tier.tolist()}
+
+
+def test_labels_of_a_table_that_has_changed_since_are_nobodys(world):
+    home = world.home("bank")
+    ids, labels = table_ids(home.path / "table.parquet"), world.federation.labels
+    for others in (ids[1:], ids[::-1], np.append(ids[:-1], "NEW")):
+        write_owner(home.path, Labels(others, labels.values), 0)
+        with pytest.raises(DataError, match="node labels"):
+            read_labels(home, TASKS)
 
 
 def test_who_knows_whom_is_of_the_run(world, code_of):

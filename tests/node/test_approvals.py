@@ -60,6 +60,16 @@ def test_a_refused_plan_is_refused_until_somebody_says_otherwise(world, home):
     assert ask(home, world.job.plan)
 
 
+def test_an_approval_is_of_its_own_plan_only(world, home):
+    plan, other = world.job.plan, replace(world.job.plan, label_eps=None)
+    ask(home, plan)
+    decide(home, plan.hash.hex(), True, TODAY)
+    approved = home.path / "plans" / f"{plan.hash.hex()}.json"
+    approved.with_name(f"{other.hash.hex()}.json").write_bytes(approved.read_bytes())
+    with pytest.raises(UsageError, match="changed by somebody else"):
+        ask(home, other)
+
+
 @pytest.mark.parametrize("field", ["decision", "until", "plan", "signature"])
 def test_a_decision_that_this_node_did_not_sign_is_none(world, home, field):
     plan = world.job.plan

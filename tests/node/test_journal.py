@@ -2,6 +2,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fedprofile.errors import DataError
 from fedprofile.node.journal import Journal
 
 EVENTS = st.lists(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3), max_size=5)
@@ -37,3 +38,11 @@ def test_a_node_goes_on_after_a_torn_line(tmp_path):
         handle.write(b'{"n":')
     journal.append({"n": 3})
     assert list(journal) == [{"n": 1}, {"n": 3}]
+
+
+def test_a_damaged_line_is_named_and_not_quoted(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.path.write_bytes(b'{"n":1}\n{"SECRET\n{"n":3}\n')
+    with pytest.raises(DataError, match="line 2 is damaged") as caught:
+        list(journal)
+    assert "SECRET" not in str(caught.value)

@@ -122,3 +122,13 @@ def test_a_label_changes_the_odds_of_being_a_customer_by_at_most_the_factor_e_to
     flips = flip_matrix(len(prior), eps)
     odds = flips / (prior @ flips)
     assert max(odds.max(), 1 / odds.min()) <= math.exp(eps) * (1 + 1e-9)
+
+
+def test_a_class_that_changes_has_a_coin_of_its_own():
+    """With one coin for both, the answer would move by as much as the class did, for every customer."""
+    ids = np.array([f"C{i}" for i in range(20_000)])
+    before, after = coin(ids, np.zeros(20_000, np.int64)), coin(ids, np.ones(20_000, np.int64))
+    moved = np.mean((after - before) % 3 == 1)
+    flips = flip_matrix(3, 1.0)
+    expected = sum(flips[0, z] * flips[1, (z + 1) % 3] for z in range(3))
+    assert moved == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 20_000))

@@ -78,6 +78,7 @@ def test_what_was_computed_is_found_again_and_not_for_other_data(computed, monke
         (config, replace(federation, digest=bytes(32)), plan),
         (replace(config, data=replace(config.data, fold=1)), federation, plan),
         (config, federation, replace(plan, seed=1)),
+        (replace(config, federation=replace(config.federation, overlap=0.5)), federation, plan),
     ):
         with pytest.raises(AssertionError, match="computed again"):
             compute(*other, *rest)

@@ -13,7 +13,9 @@ import yaml
 from fedprofile.deployment.label_owner import give_labels
 from fedprofile.deployment.node import change_policy, make_node
 from fedprofile.errors import NodeFailed, UsageError
+from fedprofile.governance.audit import Sent
 from fedprofile.messages import UPWARD
+from fedprofile.node.audit import record
 from fedprofile.node.home import NodeHome
 from fedprofile.node.intake import freeze, look
 from fedprofile.simulation.dry_run import dry_run
@@ -52,6 +54,10 @@ def marks(home: Path) -> dict[str, str]:
 
 
 def test_what_would_leave_is_listed_and_the_home_stays_as_it_was(home: Path) -> None:
+    killed = home / "dry-run-killed"
+    (killed / "own").mkdir(parents=True)
+    # an upload that this node has sent: its audit log names it, and the twin has not sent it
+    record(NodeHome(home), Sent("uploads", "round", 9, 1, run="ab", sums=(("update", "", 1, 0),)))
     before = marks(home)
     done = dry_run(NodeHome(home))
     assert (done.parties[0], set(done.parties[1:]), done.customers) == ("clinic-a", {"bank", "ecommerce", "tax"}, ROWS)

@@ -28,6 +28,7 @@ def read_duckdb(source: DuckSource, id_column: str, columns: Sequence[str] | Non
     except ImportError:
         raise DataError(file, "the reader is not installed", "pip install 'fedprofile[duckdb]'") from None
     import polars as pl
+    import pyarrow as pa
 
     if not source.path.is_file():
         raise DataError(file, "the file is missing", "Correct `duckdb` in source.yaml.")
@@ -44,6 +45,9 @@ def read_duckdb(source: DuckSource, id_column: str, columns: Sequence[str] | Non
         # The message of the database may quote a cell.
         what = f"DuckDB cannot read {table} ({type(e).__name__})"
         raise DataError(file, what, "Check the file and the query with the duckdb command.") from None
+    except (pl.exceptions.PolarsError, pa.ArrowException):
+        what = f"{table} has a column of a type that no table of customers needs"
+        raise DataError(file, what, "Name columns in map.yaml, or cast it in a `query` of source.yaml.") from None
     return pick(cast(pl.DataFrame, frame), table, id_column, None)
 
 

@@ -46,6 +46,7 @@ def test_a_table_and_a_query_are_read_with_their_types(warehouse: Path) -> None:
         ({"query": "SELECT no, note::INT AS n FROM visits"}, None, "ConversionException"),
         ({"query": "SELECT * FROM visits) AS a; COPY visits TO 'x.csv'; SELECT * FROM (SELECT 1"}, None, "PermissionException"),
         ({"query": "SELECT nothing FROM visits"}, None, "BinderException"),
+        ({"query": "SELECT no, INTERVAL 1 MONTH AS since FROM visits"}, None, "of a type that no table"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_named_without_a_cell(what, columns, says: str, warehouse: Path) -> None:

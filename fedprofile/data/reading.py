@@ -31,11 +31,15 @@ def read_frame(root: Path, file: str, id_column: str) -> pl.DataFrame:
     and GB18030. Raises DataError for a missing, unreadable, truncated, malformed or empty file, an id column that
     is not there, columns without a name or with the same name.
     """
+    _check_format(file)
+    return frame_of(read_bytes(root / file, file), file, id_column)
+
+
+def frame_of(data: bytes, file: str, id_column: str) -> pl.DataFrame:
+    """The same from the bytes of the file that was called ``file``."""
     import polars as pl
 
-    if not file.endswith(FORMATS):
-        raise DataError(file, "the format is not known", f"Use one of {', '.join(FORMATS)}.")
-    data = read_bytes(root / file, file)
+    _check_format(file)
     if file.endswith(".parquet"):
         frame = _parquet(data, file)
         header = frame.columns
@@ -49,6 +53,11 @@ def read_frame(root: Path, file: str, id_column: str) -> pl.DataFrame:
     if not len(frame):
         raise DataError(file, "the table has no rows", "Export it again.", count=0)
     return tidy(frame)
+
+
+def _check_format(file: str) -> None:
+    if not file.endswith(FORMATS):
+        raise DataError(file, "the format is not known", f"Use one of {', '.join(FORMATS)}.")
 
 
 def tidy(frame: pl.DataFrame) -> pl.DataFrame:

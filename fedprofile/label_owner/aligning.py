@@ -12,7 +12,7 @@ from fedprofile.label_owner.home import Membership, adopt_simulated_membership, 
 from fedprofile.node.aligning import Aligning, fingerprint
 from fedprofile.node.spine import write_spine
 from fedprofile.secagg.codes import refusal, remote
-from fedprofile.types import Spine, digest
+from fedprofile.types import Spine
 
 _VALUES = "values"
 
@@ -42,7 +42,7 @@ class OwnerAligning(Aligning):
                 self.write(p, "answer", len(points) // POINT, side.answer(points)) for p, points in asked.items()
             )
             for party, points in asked.items():
-                self._once("asked-by", party, points, points=len(points) // POINT)
+                self.book("asked-by", party, points, points=len(points) // POINT)
         self.pin(fact)
         return fact, (self.identity.sign(SIGNED_SPINE, fact.signed_bytes(self.plan.hash)), *answers)
 
@@ -55,7 +55,7 @@ class OwnerAligning(Aligning):
             if letter.size != side.size:
                 raise remote("bad_size", "claims of another spine")
             known[party] = side.known(party, letter.body)
-            self._once("claimed-by", party, letter.body, customers=int(known[party].sum()))
+            self.book("claimed-by", party, letter.body, customers=int(known[party].sum()))
         enough = np.sum(list(known.values()), axis=0) >= self.plan.min_views
         order = row_order(ids)
         slots = side.slots[order]
@@ -77,19 +77,6 @@ class OwnerAligning(Aligning):
                 raise remote("wrong_length", "points")
             asked[party] = letter.body
         return asked
-
-    def _once(self, event: str, party: str, body: bytes, **numbers: int) -> None:
-        """Book a partner's letter. Otherwise it could ask again and again, each time about as many as it may at once.
-
-        Raises PolicyRefusal("letter_changed") where the partner wrote another one of its kind in this run.
-        """
-        mark = digest("letter/1", body).hex()
-        entry = {"event": event, "plan": self.plan.hash.hex(), "party": party, "letter": mark, **numbers}
-        held = [e for e in self.journal if all(e.get(k) == entry[k] for k in ("event", "plan", "party"))]
-        if not held:
-            self.journal.append(entry)
-        elif held[0]["letter"] != mark:
-            raise refusal("letter_changed", f"partner {party!r}")
 
     def _each(self, sealed: tuple[bytes, ...]) -> list[tuple[str, bytes]]:
         if len(sealed) != len(self.partners):

@@ -22,7 +22,7 @@ from fedprofile.node.source import read_ids
 from fedprofile.node.spine import read_simulated_spine, write_spine
 from fedprofile.privacy.sealing import seal, unseal
 from fedprofile.secagg.client import ClientSession
-from fedprofile.secagg.codes import remote
+from fedprofile.secagg.codes import refusal, remote
 from fedprofile.secagg.identity import Identity
 from fedprofile.types import Policy, Roster, RunPlan, Spine, digest
 
@@ -99,6 +99,19 @@ class Aligning:
             if e["event"] == "spine" and e["plan"] == self.plan.hash.hex():
                 return SpineFact(e["size"], bytes.fromhex(e["hash"]))
         return None
+
+    def book(self, event: str, party: str, body: bytes, **numbers: int) -> None:
+        """Book another's letter. Otherwise it could ask again and again, each time about as many as it may at once.
+
+        Raises PolicyRefusal("letter_changed") where that party wrote another one of its kind in this run.
+        """
+        mark = digest("letter/1", body).hex()
+        entry = {"event": event, "plan": self.plan.hash.hex(), "party": party, "letter": mark, **numbers}
+        held = [e for e in self.journal if all(e.get(k) == entry[k] for k in ("event", "plan", "party"))]
+        if not held:
+            self.journal.append(entry)
+        elif held[0]["letter"] != mark:
+            raise refusal("letter_changed", f"party {party!r}")
 
     def adopt(self) -> Spine:
         """Take the spine that the simulation left in the home into the run's state."""

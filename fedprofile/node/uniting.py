@@ -29,7 +29,7 @@ from fedprofile.node.aligning import Aligning, fingerprint
 from fedprofile.node.randomness import keystream_source
 from fedprofile.node.spine import SHARE, write_spine
 from fedprofile.secagg.codes import refusal, remote
-from fedprofile.types import Party, Spine, digest
+from fedprofile.types import Party, Spine
 
 UNION = "union.bin"
 _ASKED, _SIZES, _NAMES = "asked", "sizes.json", "names.bin"
@@ -79,7 +79,7 @@ class Uniting(Aligning):
         if owner.id == self.me:
             raise remote("wrong_party", "this node's own list has been round")
         masked = self._unchanged_side().mask(points)
-        self._once(owner, points)
+        self.book("masked", owner.id, points, points=len(points) // POINT)
         return self._pass_on(owner, masked)
 
     def names(self, sealed: bytes) -> bytes:
@@ -89,7 +89,7 @@ class Uniting(Aligning):
             raise remote("wrong_party", "another party's list")
         side = self._unchanged_side()
         names = side.names(points)
-        self._once(owner, points)
+        self.book("masked", owner.id, points, points=len(points) // POINT)
         self.home.write(_NAMES, b"".join(names))
         return b"".join(sorted(names))
 
@@ -139,16 +139,6 @@ class Uniting(Aligning):
         if len(letter.body) != body_size(_LIST, letter.size, 0):
             raise remote("wrong_length", "list")
         return owner, letter.body[len(owner.wire_id) :]
-
-    def _once(self, owner: Party, points: bytes) -> None:
-        """Raises PolicyRefusal("letter_changed") where this node has masked another list of that party in this run."""
-        mark = digest("list/1", points).hex()
-        entry = {"event": "masked", "plan": self.plan.hash.hex(), "party": owner.id, "letter": mark}
-        held = [e for e in self.journal if all(e.get(k) == entry[k] for k in ("event", "plan", "party"))]
-        if not held:
-            self.journal.append(entry | {"points": len(points) // POINT})
-        elif held[0]["letter"] != mark:
-            raise refusal("letter_changed", f"the list of {owner.id!r}")
 
     # -- this node's side --------------------------------------------------------------------------
     def _unchanged_side(self) -> Holder:

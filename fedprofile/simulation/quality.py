@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from fedprofile.data.contract_cells import Reading
 from fedprofile.data.contract_check import examine
 from fedprofile.data.contract_file import shipped_contract, shipped_roles
 from fedprofile.data.contract_quality import quality
+from fedprofile.data.table_map import same_names
 from fedprofile.types import Table
 
 
@@ -26,5 +26,5 @@ def table_quality(table: Table, role: str) -> float | None:
 
     cells = {contract.id.name: table.ids.tolist(), **{name: v.tolist() for name, v in table.columns.items()}}
     frame, today = pl.DataFrame(cells, strict=False).fill_nan(None), datetime.now(UTC).date()
-    examined = examine(frame, contract, {name: Reading(name) for name in names}, contract.id.name, role, today)
+    examined = examine(frame, contract, same_names(contract, list(names)).readings, contract.id.name, role, today)
     return quality(examined, contract)["figure"]

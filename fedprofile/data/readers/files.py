@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fedprofile.data.readers.columns import pick
 from fedprofile.data.readers.source_file import FileSource
-from fedprofile.data.reading import read_bytes, read_frame
+from fedprofile.data.reading import frame_of, read_bytes
 from fedprofile.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 def read_file(source: FileSource, id_column: str, columns: Sequence[str] | None) -> pl.DataFrame:
     """The frame of a file; CSV columns are text, Parquet columns keep their types."""
     name = source.path.name
-    if source.sha256:
-        found = hashlib.sha256(read_bytes(source.path, name)).hexdigest()
-        if found != source.sha256:
-            mend = "Somebody changed or replaced it: find out, then write its new `sha256` into source.yaml."
-            raise DataError(name, "the file is not the one that source.yaml names", mend)
-    return pick(read_frame(source.path.parent, name, id_column), name, id_column, columns)
+    data = read_bytes(source.path, name)  # once: what was hashed is what is read
+    if source.sha256 and hashlib.sha256(data).hexdigest() != source.sha256:
+        mend = "Somebody changed or replaced it: find out, then write its new `sha256` into source.yaml."
+        raise DataError(name, "the file is not the one that source.yaml names", mend)
+    return pick(frame_of(data, name, id_column), name, id_column, columns)

@@ -58,11 +58,29 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One group behind a measure that compares groups. ``value`` is None where it is too small to be judged.
+
+    low, high: 95 % interval; champion: the same value of the champion; count: customers in the group.
+    """
+
+    name: str
+    count: int
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    champion: float | None = None
+
+    def __post_init__(self) -> None:
+        _only_numbers(self, "value", "low", "high", "champion")
+
+
+@dataclass(frozen=True)
 class Measure:
     """One measured value of a gate. ``subject`` says of what: a task, a column, a group.
 
-    low, high: 95 % interval where there is one; champion: the same value of the champion; count: customers behind it.
-    Where ``value`` is None, ``note`` says why.
+    low, high: 95 % interval where there is one; champion, champion_low, champion_high: the same of the champion;
+    count: customers behind it; parts: the groups that it compares. Where ``value`` is None, ``note`` says why.
     """
 
     gate: str
@@ -73,13 +91,22 @@ class Measure:
     champion: float | None = None
     count: int | None = None
     note: str = ""
+    champion_low: float | None = None
+    champion_high: float | None = None
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
-        # NaN compares as false with every bar and has no JSON: what is no number is unknown.
-        for name in ("value", "low", "high", "champion"):
-            number = getattr(self, name)
-            if number is not None and not math.isfinite(number):
-                object.__setattr__(self, name, None)
+        _only_numbers(self, "value", "low", "high", "champion", "champion_low", "champion_high")
+
+
+def _only_numbers(measured: Part | Measure, *names: str) -> None:
+    """NaN compares as false with every bar and has no JSON, so it is unknown; NumPy's own numbers compare to a bool
+    that has none either.
+    """
+    for name in names:
+        number = getattr(measured, name)
+        if number is not None:
+            object.__setattr__(measured, name, float(number) if math.isfinite(number) else None)
 
 
 @dataclass(frozen=True)

@@ -54,14 +54,20 @@ def bootstrap(
     y: Array, models: Mapping[str, Array], draws: int = 500, seed: int = 0
 ) -> dict[str, dict[str, tuple[float, float] | None]]:
     """95 % percentile interval of each metric and model; one resample serves all models, so they are paired."""
-    drawn = _resampled(y, models, draws, seed)
-    return {name: {m: _interval(v) for m, v in values.items()} for name, values in drawn.items()}
+    return _intervals(_resampled(y, models, draws, seed))
 
 
 def paired_difference(
     y: Array, p_a: Array, p_b: Array, draws: int = 500, seed: int = 0
 ) -> dict[str, dict[str, float] | None]:
     """Metric of a minus metric of b on the same rows, with its 95 % percentile interval over paired resamples."""
+    return beside(y, p_a, p_b, draws, seed)[1]
+
+
+def beside(
+    y: Array, p_a: Array, p_b: Array, draws: int = 500, seed: int = 0
+) -> tuple[dict[str, dict[str, tuple[float, float] | None]], dict[str, dict[str, float] | None]]:
+    """``bootstrap`` of the models "a" and "b", and their ``paired_difference``, from one set of resamples."""
     drawn = _resampled(y, {"a": p_a, "b": p_b}, draws, seed)
     a, b = evaluate(y, p_a), evaluate(y, p_b)
     out: dict[str, dict[str, float] | None] = {}
@@ -69,7 +75,7 @@ def paired_difference(
         at, bt, interval = a[metric], b[metric], _interval(drawn["a"][metric] - drawn["b"][metric])
         whole = None if at is None or bt is None or interval is None else (at - bt, *interval)
         out[metric] = None if whole is None else dict(zip(("difference", "low", "high"), whole, strict=True))
-    return out
+    return _intervals(drawn), out
 
 
 def reliability(y: Array, p: Array, bins: int = 10) -> list[dict[str, float]]:
@@ -198,6 +204,10 @@ def _row_blocks(n: int, draws: int, seed: int) -> Iterator[Array]:
     block = max(1, BLOCK_CELLS // n)
     for start in range(0, draws, block):
         yield rng.integers(0, n, (min(block, draws - start), n))
+
+
+def _intervals(drawn: Mapping[str, Mapping[str, Array]]) -> dict[str, dict[str, tuple[float, float] | None]]:
+    return {name: {m: _interval(v) for m, v in values.items()} for name, values in drawn.items()}
 
 
 def _interval(values: Array) -> tuple[float, float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -53,6 +54,7 @@ def gate_bundle(
     from fedprofile.registry.bundle import open_bundle
     from fedprofile.registry.evidence import gather
     from fedprofile.report.gate_page import gate_page
+    from fedprofile.report.plots import write_gate_plots
 
     # The last digits of a score must not depend on how many cores there are.
     torch.set_num_threads(1)
@@ -69,7 +71,8 @@ def gate_bundle(
     data = canonical(report)
     if hashlib.sha256(data).hexdigest() != verdict.report:
         raise AssertionError("the report is not the one that was judged")
-    page = gate_page(report, verdict.passed, verdict.report)
+    with tempfile.TemporaryDirectory() as drawn:
+        page = gate_page(report, verdict.passed, verdict.report, write_gate_plots(report, Path(drawn)))
     for name, content in ((REPORT, data), (PAGE, page.encode()), (VERDICT, canonical(verdict.to_json()))):
         partial = out / f".{name}.{os.getpid()}.partial"
         partial.write_bytes(content)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedprofile.data.contract_drift import BINS, psi
-from fedprofile.governance.gates import Measure, Settings
+from fedprofile.governance.gates import Measure, Part, Settings
 from fedprofile.models import metrics
 from fedprofile.registry.bundle import Bundle
 from fedprofile.registry.holdout import OTHER_SPLIT, Held, Scores
@@ -30,17 +30,21 @@ def discrimination(
     rows = held.test(task.name)
     y, p = held.data.labels[task.name][rows], new[task.name][rows]
     q = None if old is None or task.name not in old else old[task.name][rows]
-    ends = metrics.bootstrap(y, {"new": p}, settings.draws, settings.seed)["new"]
-    values, others = metrics.evaluate(y, p), {} if q is None else metrics.evaluate(y, q)
+    drawn, others, differences = (settings.draws, settings.seed), {}, {}
+    if q is None:
+        ends = metrics.bootstrap(y, {"a": p}, *drawn)
+    else:
+        (ends, differences), others = metrics.beside(y, p, q, *drawn), metrics.evaluate(y, q)
+    values, unknown = metrics.evaluate(y, p), (None, None)
     for gate, name in (("auc", "auc"), ("calibration", "ece")):
-        low, high = ends[name] or (None, None)
-        yield Measure(gate, task.name, values[name], low, high, others.get(name), len(rows), _undefined(values[name]))
+        (low, high), theirs = ends["a"][name] or unknown, ends.get("b", {}).get(name) or unknown
+        found = values[name], low, high, others.get(name), len(rows), _undefined(values[name]), *theirs
+        yield Measure(gate, task.name, *found)
     compared = (("auc_against_champion", "auc"), ("log_loss_against_champion", "log_loss"))
     if q is None or not comparable:
         why = NO_CHAMPION if q is None else OTHER_SPLIT
         yield from (Measure(gate, task.name, None, note=why) for gate, _ in compared)
         return
-    differences = metrics.paired_difference(y, p, q, settings.draws, settings.seed)
     for gate, name in compared:
         if (d := differences[name]) is None:
             yield Measure(gate, task.name, None, count=len(y), note=ONE_CLASS)
@@ -137,22 +141,31 @@ def _gap(held: Held, new: Scored, old: Scored | None, task: Task, column: str, g
         note = f"fewer than two groups with {s.smallest_group} such customers ({sizes})"
         return Measure("fairness", subject, None, count=len(rows), note=note)
 
-    found, before = new.finds(task, rows), None
+    found, beside = new.finds(task, rows), None
     if old is not None and task in old.bundle.tasks:
-        before = _spread(old.finds(task, rows)[None], code[None], kept)[0]
+        beside = _shares(old.finds(task, rows)[None], code[None], kept)[:, 0]
     drawn = np.random.default_rng(s.seed).integers(0, len(rows), (s.draws, len(rows)))
-    low, high = np.nanpercentile(_spread(found[drawn], code[drawn], kept), (2.5, 97.5))
-    value = _spread(found[None], code[None], kept)[0]
-    return Measure("fairness", subject, value, low, high, before, len(rows), f"groups {sizes}")
+    resampled, shares = _shares(found[drawn], code[drawn], kept), _shares(found[None], code[None], kept)[:, 0]
+    low, high = np.nanpercentile(_spread(resampled), (2.5, 97.5))
+    ends = np.nanpercentile(resampled, (2.5, 97.5), axis=1)
+    judged = {int(g): (shares[i], *ends[:, i], None if beside is None else beside[i]) for i, g in enumerate(kept)}
+    parts = tuple(Part(str(n), int(c), *judged.get(i, ())) for i, (n, c) in enumerate(zip(names, counts, strict=True)))
+    before = None if beside is None else _spread(beside)
+    return Measure("fairness", subject, _spread(shares), low, high, before, len(rows), f"groups {sizes}", parts=parts)
 
 
-def _spread(found: Array, code: Array, groups: Array) -> Array:
-    """(draws,) largest minus smallest share over groups; found, code (draws, n)."""
+def _shares(found: Array, code: Array, groups: Array) -> Array:
+    """(groups, draws) share found in each group; found, code (draws, n)."""
     shares = []
     for group in groups:
         inside = code == group
         with np.errstate(invalid="ignore"):
             shares.append((found * inside).sum(1) / inside.sum(1))
+    return np.array(shares)
+
+
+def _spread(shares: Array) -> Array:
+    """Largest minus smallest share over groups, the first axis."""
     spread: Array = np.max(shares, 0) - np.min(shares, 0)
     return spread
 

@@ -76,6 +76,24 @@ def titled(figure: Any, text: str) -> Any:
     return figure
 
 
+def whisker(
+    ax: Any, y: int, value: float, interval: Any, colour: str, marker: str, label: str, strong: bool = False
+) -> None:
+    """A value on row ``y`` with its interval (low, high) and its label at the right."""
+    ax.plot(interval, [y, y], color=colour, lw=3 if strong else 1.8, solid_capstyle="round", alpha=0.8)
+    ax.plot(value, y, marker, color=colour, ms=9 if strong else 7, mec="white", mew=1)
+    weight = "bold" if strong else "normal"
+    ax.annotate(label, (max(interval), y), xytext=(8, 0), va="center", weight=weight, **AT_POINT)
+
+
+def named_rows(ax: Any, names: list[str]) -> None:
+    """One named row a whisker, the first on top, with room for the values at the right."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.margins(x=0.12)
+    ax.grid(axis="y", visible=False)
+
+
 def save(figure: Any, path: Path) -> Path:
     figure.savefig(path, dpi=_DPI, metadata={"Software": None})
     return path

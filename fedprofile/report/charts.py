@@ -6,7 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedprofile.report import words
-from fedprofile.report.canvas import AT_POINT, COLOURS, INK, MARKERS, MUTED, TASK_COLOURS, blues, canvas, plain, titled
+from fedprofile.report.canvas import (
+    AT_POINT,
+    COLOURS,
+    INK,
+    MARKERS,
+    MUTED,
+    TASK_COLOURS,
+    blues,
+    canvas,
+    named_rows,
+    plain,
+    titled,
+    whisker,
+)
 
 
 def learning_curve(curve: Mapping[str, Any]) -> Any:
@@ -46,12 +59,12 @@ def models(name: str, task: Mapping[str, Any]) -> Any:
     fig, ax = canvas(5.4, 1.4 + 0.42 * len(shown))
     for y, (key, model) in enumerate(shown.items()):
         interval = model["intervals"].get("auc", [model["auc"]] * 2)
-        _whisker(
+        whisker(
             ax, y, model["auc"], interval, COLOURS[key], MARKERS[key], words.number(model["auc"]), key == "federated"
         )
     if "bank_alone" in shown:
         ax.axvline(shown["bank_alone"]["auc"], color=MUTED, lw=0.8, ls=(0, (4, 3)), zorder=0)
-    _rows(ax, [words.model_name(k, m) for k, m in shown.items()])
+    named_rows(ax, [words.model_name(k, m) for k, m in shown.items()])
     mean = ", mean over levels" if task["kind"] == "ordinal" else ""
     ax.set_xlabel(f"ROC-AUC{mean} [95 % bootstrap]")
     return titled(fig, words.finding(plain(name, "task"), task))
@@ -65,30 +78,13 @@ def gain(name: str, task: Mapping[str, Any]) -> Any:
     fig, ax = canvas(5.4, max(3.5, 1.4 + 0.42 * len(gains)))
     for y, (_, g) in enumerate(gains):
         colour, marker = (COLOURS["federated"], "o") if g["low"] > 0 else (MUTED, "s")
-        _whisker(ax, y, g["auc_drop"], (g["low"], g["high"]), colour, marker, words.signed(g["auc_drop"]))
+        whisker(ax, y, g["auc_drop"], (g["low"], g["high"]), colour, marker, words.signed(g["auc_drop"]))
     ax.axvline(0, color=INK, lw=0.8, zorder=0)
-    _rows(ax, [plain(role, f"role {i + 1}") for i, (role, _) in enumerate(gains)])
+    named_rows(ax, [plain(role, f"role {i + 1}") for i, (role, _) in enumerate(gains)])
     ax.set_xlabel("ROC-AUC lost without the role's scores [95 % bootstrap]")
     clear = [plain(role, "a role") for role, g in gains if g["low"] > 0]
     whose = f"the gain of {' and '.join(clear)} stands" if clear else "no role's own gain stands"
     return titled(fig, f"{plain(name, 'task')}: {whose} out of the noise")
-
-
-def _whisker(
-    ax: Any, y: int, value: float, interval: Any, colour: str, marker: str, label: str, strong: bool = False
-) -> None:
-    ax.plot(interval, [y, y], color=colour, lw=3 if strong else 1.8, solid_capstyle="round", alpha=0.8)
-    ax.plot(value, y, marker, color=colour, ms=9 if strong else 7, mec="white", mew=1)
-    weight = "bold" if strong else "normal"
-    ax.annotate(label, (max(interval), y), xytext=(8, 0), va="center", weight=weight, **AT_POINT)
-
-
-def _rows(ax: Any, names: list[str]) -> None:
-    """One named row a whisker, the first on top, with room for the values at the right."""
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.margins(x=0.12)
-    ax.grid(axis="y", visible=False)
 
 
 def confusion(name: str, task: Mapping[str, Any]) -> Any:

@@ -1,5 +1,5 @@
 """The plots of a run as PNGs: ``learning_curve.png`` and, per task, ``models_``, ``reliability_``, ``confusion_``
-and ``gain_<task>.png``. A plot without data is not written.
+and ``gain_<task>.png``; and the charts of a gate report. A plot without data is not written.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedprofile.report import charts
+from fedprofile.report import charts, gate_charts
 from fedprofile.report.canvas import save, style
 
 _TASK_PLOTS: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
@@ -17,6 +17,13 @@ _TASK_PLOTS: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
     "gain": charts.gain,
     "confusion": charts.confusion,
     "reliability": charts.reliability,
+}
+_GATE_PLOTS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "auc": gate_charts.discrimination,
+    "calibration": gate_charts.calibration,
+    "against_champion": gate_charts.against_champion,
+    "views": gate_charts.views,
+    "fairness": gate_charts.fairness,
 }
 
 
@@ -38,6 +45,19 @@ def write_plots(report: Mapping[str, Any], dir: Path) -> list[Path]:
                 figure = draw(name, task)
                 if figure is not None:
                     written.append(save(figure, dir / f"{kind}_{slug}.png"))
+    return written
+
+
+def write_gate_plots(report: Mapping[str, Any], dir: Path) -> dict[Path, str]:
+    """Draw gate.json (``governance.gates.report_of``) into ``dir``; what was written, and what each picture says."""
+    import matplotlib
+
+    written = {}
+    with matplotlib.rc_context(style()):
+        for kind, draw in _GATE_PLOTS.items():
+            figure = draw(report)
+            if figure is not None:
+                written[save(figure, dir / f"{kind}.png")] = figure.get_suptitle().replace("\n", " ")
     return written
 
 

@@ -12,6 +12,7 @@ from sklearn.metrics import cohen_kappa_score, log_loss, roc_auc_score
 
 from fedprofile.models.metrics import (
     METRICS,
+    beside,
     bootstrap,
     confusion,
     evaluate,
@@ -89,6 +90,7 @@ def test_bootstrap_interval_covers_the_true_auc_and_pairs_its_models() -> None:
     worse = 0.7 * p + 0.1
     found = paired_difference(y, p, worse, 200, 0)["log_loss"]
     assert found["low"] <= found["difference"] <= found["high"]
+    assert beside(y, p, worse, 200, 0)[0] == bootstrap(y, {"a": p, "b": worse}, 200, 0)
 
 
 def test_bootstrap_is_fast() -> None:

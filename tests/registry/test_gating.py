@@ -71,6 +71,7 @@ def test_a_bundle_beside_itself_differs_by_nothing(finished: Any, good: Path, tm
     page = (out / "gate.html").read_text()
     assert verdict.report in page
     assert "<script" not in page
+    assert page.count("<img alt=") == 4
     assert all(f.gate in page for f in verdict.findings)
     ids = {str(i) for i in finished[0].federation.labels.ids}
     assert not any(f'"{i}"' in data.decode() for i in ids), "no customer is in a report"
@@ -83,6 +84,27 @@ def test_a_worse_bundle_fails_and_says_by_how_much(finished: Any, good: Path, wo
     assert False in _findings(verdict, "log_loss_against_champion")
     other = gate_bundle(good, worse, home, SETTINGS, tmp_path / "other")
     assert _findings(other, "log_loss_against_champion") == [True] * len(finished[0].job.plan.tasks)
+
+
+def test_groups_are_told_by_share_and_count_beside_their_gap(finished: Any, good: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, groups=("city_class",))
+    gate_bundle(good, good, finished[0].home("bank").path, settings, tmp_path / "report")
+    told = json.loads((tmp_path / "report" / "gate.json").read_bytes())["evidence"]["measures"]
+    gaps = [m for m in told if m["gate"] == "fairness" and m["value"] is not None]
+    assert gaps
+    for gap in gaps:
+        judged = [p for p in gap["parts"] if p["value"] is not None]
+        assert all((p["count"] >= SETTINGS.smallest_group) == (p in judged) for p in gap["parts"])
+        assert sum(p["count"] for p in gap["parts"]) == gap["count"]
+        shares = [p["value"] for p in judged]
+        assert gap["value"] == pytest.approx(max(shares) - min(shares))
+        assert all(p["low"] <= p["value"] <= p["high"] for p in judged)
+        assert shares == [p["champion"] for p in judged]
+    for m in told:
+        if m["gate"] in ("auc", "calibration"):
+            assert (m["champion_low"], m["champion_high"]) == (m["low"], m["high"])
+    page = (tmp_path / "report" / "gate.html").read_text()
+    assert page.count("<img alt=") == 5
 
 
 def test_equal_evidence_gives_an_equal_report_but_for_the_time_it_took(finished: Any, good: Path) -> None:

@@ -172,19 +172,24 @@ def _sync(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from fedprofile.registry.views import champion_served, status
-    from fedprofile.registry.watching import standing_advice
+    from fedprofile.registry.views import champion_served, day, status
+    from fedprofile.registry.watching import objection, standing_advice
 
     registry = opened(args)
     state = registry.state()
-    advice = standing_advice(registry, state.champion)
+    advice = standing_advice(registry, state)
     how = champion_served(registry, state)
-    facts = {**status(registry, state, registry.clock()), "mlflow": _behind(registry, state), "retrain": advice}
+    facts = {**status(registry, state, registry.clock()), "mlflow": _behind(registry, state), "retrain": None}
     champion = f"{state.release(state.champion).name}, {how}" if state.champion else "none"
     lines = [f"{registry.model}: champion {champion}; {facts['lines']} lines, head {facts['head'][:16]}"]
     facts["served"] = how
     if advice:
-        lines.append(f"  a retraining is recommended since {advice['day']}: {len(advice['reasons'])} shifts")
+        why = objection(registry, state, advice)
+        facts["retrain"] = {**advice.to_json(), "objection": why}
+        whose = (
+            f"by {advice.person}" if not why else f"but it does not count: {why}" if advice.signature else "unsigned"
+        )
+        lines.append(f"  a retraining is recommended, {day(advice.made)}, {len(advice.reasons)} shifts, {whose}")
     for version in facts["versions"]:
         gates = "gates passed" if version["gates"] else "gates failed"
         lines.append(f"  {version['name']:<16}{version['stage']:<18}{gates}")

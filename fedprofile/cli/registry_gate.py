@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fedprofile.cli.registry_version import done, fetcher
 
 if TYPE_CHECKING:
+    from fedprofile.governance.advice import Advice
     from fedprofile.governance.gates import Settings, Verdict
     from fedprofile.registry.home import Registry
     from fedprofile.registry.promote import Actor
@@ -22,8 +23,12 @@ def run_gates(
     manifest: str,
     number: str,
     home: Path,
+    because: Advice | None = None,
 ) -> int:
-    """``number``: of the version in MLflow, or ""; ``home``: the label owner's of its run; ``args.out``: a folder."""
+    """``number``: of the version in MLflow, or ""; ``home``: the label owner's of its run; ``args.out``: a folder.
+
+    ``because``: the recommendation that its training followed.
+    """
     import shutil
     import tempfile
 
@@ -41,7 +46,7 @@ def run_gates(
         def judged(bundle: Path, champion: Path | None, out: Path) -> Verdict:
             return gate_bundle(bundle, champion, home, settings, out, seen)
 
-        state, verdict = gate(registry, who, manifest, number, Path(folder) / "gate", judged)
+        state, verdict = gate(registry, who, manifest, number, Path(folder) / "gate", judged, because)
     report = registry.shelf.report(verdict.report)
     if args.out and report:
         shutil.copytree(report, args.out, dirs_exist_ok=True)

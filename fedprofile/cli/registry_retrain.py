@@ -24,6 +24,9 @@ def add_verbs(verbs: Any) -> None:
     add_actor(retrain)
     add_place(retrain)
     retrain.add_argument("--cold", action="store_true", help="begin from new weights, not from the champion's")
+    retrain.add_argument(
+        "--because", type=Path, metavar="FILE", help="a signed recommendation.json of `watch`, for the log"
+    )
     retrain.add_argument("--promotion", default="default", metavar="NAME", help="bars: a name, or your own YAML file")
     retrain.add_argument("--out", type=Path, metavar="DIR", help="also leave the gate report here")
     retrain.add_argument("-q", "--quiet", action="store_true", help="no progress")
@@ -40,6 +43,7 @@ def _retrain(args: argparse.Namespace) -> int:
     from fedprofile.registry.bundle import open_bundle
     from fedprofile.registry.gating import read_gate_settings
     from fedprofile.registry.version import have
+    from fedprofile.registry.watching import signed_advice
 
     registry, who, settings = opened(args), actor(args), read_gate_settings(args.promotion)
     state = registry.state()
@@ -47,6 +51,7 @@ def _retrain(args: argparse.Namespace) -> int:
     champion = state.champion
     if champion is None:
         raise UsageError("this registry has no champion", "Train and promote a version first.")
+    because = None if args.because is None else signed_advice(registry, state, args.because)
     have(registry, state, champion, fetcher(registry))
     trainer = state.release(champion).trainer
     registry.shelf.read(champion, trainer)
@@ -62,7 +67,7 @@ def _retrain(args: argparse.Namespace) -> int:
     result = train_job(args, job, follows=champion, start=start)
     manifest = registry.shelf.put(result.bundle)
     home = result.run_dir / "nodes" / owner
-    return run_gates(args, registry, who, settings, manifest, result.version or "", home)
+    return run_gates(args, registry, who, settings, manifest, result.version or "", home, because)
 
 
 def _job(registry: Registry, meta: Mapping[str, Any], overrides: list[str]) -> Job:

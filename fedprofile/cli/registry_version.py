@@ -23,9 +23,9 @@ def add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--registry", type=Path, metavar="DIR", help="default: registry under FEDPROFILE_HOME")
 
 
-def add_actor(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--as", dest="person", required=True, metavar="ID", help="who you are in people.json")
-    parser.add_argument("--key", type=Path, required=True, metavar="FILE", help="your own key, from `person new`")
+def add_actor(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument("--as", dest="person", required=required, metavar="ID", help="who you are in people.json")
+    parser.add_argument("--key", type=Path, required=required, metavar="FILE", help="your own key, from `person new`")
 
 
 def place(args: argparse.Namespace) -> Path:
@@ -44,6 +44,15 @@ def actor(args: argparse.Namespace) -> Actor:
     from fedprofile.registry.promote import Actor
 
     return Actor(args.person, read_key(args.key, MAKER))
+
+
+def actor_if_named(args: argparse.Namespace) -> Actor | None:
+    """None where neither --as nor --key is given. Raises UsageError for one without the other."""
+    from fedprofile.errors import UsageError
+
+    if (args.person is None) != (args.key is None):
+        raise UsageError("--as and --key go together", "Give both, or neither.")
+    return None if args.person is None else actor(args)
 
 
 def fetcher(registry: Registry) -> Fetch | None:

@@ -5,7 +5,8 @@ the line says. So a line that breaks a rule is found by any reader, whoever sign
 promotion that two others did not approve.
 
 Events: ``people`` (by the root key), ``gate`` (a validator), ``approve`` (a validator or approver), ``promote``,
-``rollback``, ``retire``, ``shadow`` (an operator). Every record has ``event``, ``by``, ``at`` (UTC seconds).
+``rollback``, ``retire``, ``shadow`` (an operator). Every record has ``event``, ``by``, ``at`` (UTC seconds). A gate may
+hold, ``because``, the signed recommendation that the training of its bundle followed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedprofile.errors import DataError, FedprofileError, ProtocolError, UsageError
+from fedprofile.governance.advice import Advice
 from fedprofile.governance.approvals import NEEDED, Approval, Count, count
 from fedprofile.governance.chain import SIGNED_HEAD, START, Head, Record
 from fedprofile.governance.gates import Verdict
@@ -198,6 +200,11 @@ def _gate(state: State, record: Record, person: Person) -> State:
     if before and before.retired:
         raise Refused(f"{before.name} is retired")
     version = str(record["version"])
+    if record.get("because") is not None:
+        why = Advice.from_json(record["because"]).refusal(state.staff, state.registry, champion, record["at"])
+        if why:
+            mend = "Judge it without: fedprofile registry gate."
+            raise Refused("the recommendation that it follows does not count", why, mend=mend)
     if any(r.version == version and r.manifest != manifest for r in state.releases.values() if version):
         raise Refused(f"version {version} is another bundle in this log")
     kept = before.approvals if before else ()

@@ -18,7 +18,7 @@ from fedprofile.errors import DataError, UsageError
 from fedprofile.files import replace_private
 from fedprofile.governance.chain import SIGNED_HEAD
 from fedprofile.governance.heads import FileHeads, HeadStore
-from fedprofile.governance.people import FILE, ROOT, People, nobody
+from fedprofile.governance.people import FILE, ROOT, People, Role, nobody
 from fedprofile.governance.promotion import DECIDERS, State, replay, step
 from fedprofile.registry.shelf import Shelf
 from fedprofile.registry.sql_heads import SqlHeads, check_store
@@ -79,7 +79,11 @@ class Registry:
 
     def check(self, state: State, by: str, identity: Identity, event: str) -> None:
         """Raises UsageError unless ``by`` may write ``event`` now and ``identity`` is the key registered for them."""
-        expected = self.root_pk if by == ROOT else state.staff.allow(by, DECIDERS[event], self.clock()).sign_pk
+        self.check_role(state, by, identity, () if by == ROOT else DECIDERS[event])
+
+    def check_role(self, state: State, by: str, identity: Identity, roles: tuple[Role, ...]) -> None:
+        """The same for one of ``roles``, which the root has no need of."""
+        expected = self.root_pk if by == ROOT else state.staff.allow(by, roles, self.clock()).sign_pk
         if identity.sign_pk != expected:
             raise UsageError(f"this is not the key of {by!r}", "Give the key file whose public key was registered.")
 

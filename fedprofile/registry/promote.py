@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedprofile.errors import UsageError
+from fedprofile.governance.advice import Advice
 from fedprofile.governance.approvals import Choice, approval
 from fedprofile.governance.gates import Verdict
 from fedprofile.governance.people import Role
@@ -32,9 +33,15 @@ class Actor:
 
 
 def gate(
-    registry: Registry, actor: Actor, manifest: str, version: str, out: Path, gates: Gates
+    registry: Registry,
+    actor: Actor,
+    manifest: str,
+    version: str,
+    out: Path,
+    gates: Gates,
+    because: Advice | None = None,
 ) -> tuple[State, Verdict]:
-    """Run the gates over a bundle on the shelf, and log what they said."""
+    """Run the gates over a bundle on the shelf, and log what they said, and ``because`` of what it was trained."""
     before = registry.state()
     registry.check(before, actor.id, actor.key, "gate")
     champion = before.champion
@@ -50,6 +57,7 @@ def gate(
         "trainer": registry.shelf.read(manifest).seal.key,
         "champion": champion,
         "verdict": verdict.to_json(),
+        **({} if because is None else {"because": because.to_json()}),
     }
     return registry.write("gate", actor.id, actor.key, lambda _: facts), verdict
 

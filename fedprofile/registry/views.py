@@ -62,6 +62,8 @@ def _told(head: Head, record: Record) -> dict[str, Any]:
         about = {key: given[key] for key in ("manifest", "report", "role", "decision", "expires")}
     if record["event"] == "gate":
         about |= {key: record["verdict"][key] for key in ("report", "passed")}
+        if (because := record.get("because")) is not None:
+            about["because"] = {key: because[key] for key in ("evidence", "table", "person", "reasons")}
     if record["event"] == "people":
         people = record["people"]
         about = {"version": people["version"], "live": [p["id"] for p in people["persons"] if p["revoked"] is None]}
@@ -90,6 +92,8 @@ def sentence(line: Mapping[str, Any], state: State) -> str:
     said = str(line.get("reason", ""))
     if line["event"] == "gate":
         said = "passed" if line["passed"] else "failed"
+        if "because" in line:
+            said += f", trained because {line['because']['person']} recommended it"
     if line["event"] == "approve":
         said = f"{line['decision']} as {line['role']}, until {day(line['expires'])}"
     return f"{line['line']:>4}  {day(line['at'])}  {line['by']:<10} {what}{': ' + said if said else ''}"

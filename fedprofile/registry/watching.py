@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
-from datetime import date
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from fedprofile.errors import ConfigError, DataError, UsageError
 from fedprofile.files import replace_private
+from fedprofile.governance.advice import SIGNERS, Advice
 from fedprofile.governance.watch import Outlook, Watched, WatchSettings, judge
-from fedprofile.types import canonical
+from fedprofile.types import canonical, digest
 
 if TYPE_CHECKING:
-    from fedprofile.governance.promotion import Release
+    from fedprofile.governance.promotion import Release, State
     from fedprofile.registry.bundle import Bundle
     from fedprofile.registry.home import Registry
+    from fedprofile.registry.promote import Actor
     from fedprofile.registry.reference import Reference
 
 REPORT, PAGE, ADVICE = "watch.json", "watch.html", "recommendation.json"
@@ -44,47 +45,90 @@ def read_watch_settings(source: str | Path = "default") -> WatchSettings:
     return WatchSettings.from_json(raw)
 
 
-def watch(registry: Registry, table: Path, home: Path | None, settings: WatchSettings, today: date) -> Outlook:
+def watch(
+    registry: Registry, table: Path, home: Path | None, settings: WatchSettings, actor: Actor | None
+) -> tuple[Outlook, Advice | None]:
     """Compare ``table`` and the champion's scores of it with what the champion saw; keep the evidence in the registry.
 
-    ``home``: the label owner's of the champion's run, for a bundle without a reference. Where anything moved,
-    ``recommendation.json`` is written; a person decides, so nobody signs it.
+    ``home``: the label owner's of the champion's run, for a bundle without a reference. Where anything moved, there is
+    a recommendation, signed by ``actor`` if one is named: ``recommendation.json``.
     Raises UsageError without a champion or a reference, DataError for a table that cannot be judged.
     """
     state = registry.state()
+    if actor is not None:
+        registry.check_role(state, actor.id, actor.key, SIGNERS)
     if state.champion is None:
         raise UsageError("this registry has no champion", "Promote a version first: there is nothing to watch.")
     if not table.is_file():
         raise UsageError(f"{table.name!r} is missing", "Give a CSV, CSV.gz or Parquet file of live customers.")
+    with table.open("rb") as live:
+        sha256 = hashlib.file_digest(live, "sha256").hexdigest()
     outlook = _compared(registry, state.release(state.champion), table, home, settings)
-    folder = registry.path / "watch" / outlook.evidence
-    folder.mkdir(parents=True, exist_ok=True)
-    write_outlook(outlook, folder)
-    if outlook.retrain:
-        advice = {"format": 1, "champion": state.champion, "evidence": outlook.evidence, "day": today.isoformat()}
-        advice |= {"reasons": [f"{f.shift.kind}/{f.shift.subject}: {f.reason}" for f in outlook.moved]}
-        replace_private(registry.path / ADVICE, canonical(advice) + b"\n")
-    return outlook
+    write_outlook(registry.path / "watch" / outlook.evidence, outlook, None)
+    if not outlook.retrain:
+        return outlook, None
+    reasons = tuple(f"{f.shift.kind}/{f.shift.subject}: {f.reason}" for f in outlook.moved)
+    advice = Advice(state.registry, state.champion, outlook.evidence, sha256, reasons, registry.clock())
+    if actor is not None:
+        advice = advice.signed(actor.id, actor.key)
+    # A watch that runs every night, unsigned, must not take away what a person has signed.
+    standing = standing_advice(registry, state)
+    if actor is not None or standing is None or objection(registry, state, standing):
+        _write(registry.path / ADVICE, advice)
+    return outlook, advice
 
 
-def write_outlook(outlook: Outlook, folder: Path) -> None:
-    """watch.json (canonical bytes) and watch.html."""
+def write_outlook(folder: Path, outlook: Outlook, advice: Advice | None) -> None:
+    """watch.json (canonical bytes), watch.html, and the recommendation if there is one."""
     from fedprofile.report.watch_page import watch_page
 
     folder.mkdir(parents=True, exist_ok=True)
     replace_private(folder / REPORT, canonical(outlook.to_json()))
     replace_private(folder / PAGE, watch_page(outlook.to_json(), outlook.evidence).encode())
+    if advice is not None:
+        _write(folder / ADVICE, advice)
 
 
-def standing_advice(registry: Registry, champion: str | None) -> Mapping[str, Any] | None:
+def standing_advice(registry: Registry, state: State) -> Advice | None:
     """The open recommendation: it ends with the champion that it is about. Raises DataError for a damaged file."""
+    file = registry.path / ADVICE
+    advice = _read(file) if file.exists() else None
+    return advice if advice and advice.champion == state.champion else None
+
+
+def objection(registry: Registry, state: State, advice: Advice) -> str:
+    """Why the recommendation does not count; empty if it does."""
+    return advice.refusal(state.staff, state.registry, state.champion, registry.clock())
+
+
+def signed_advice(registry: Registry, state: State, file: Path) -> Advice:
+    """The recommendation in ``file``, which counts, and whose evidence lies unchanged in the registry or beside it.
+
+    Raises UsageError for one that does not count, DataError for a damaged file or evidence.
+    """
+    advice = _read(file)
+    if why := objection(registry, state, advice):
+        raise UsageError(
+            f"{file.name} does not count: {why}", "Sign one: fedprofile registry watch --as ID --key FILE."
+        )
+    for folder in (registry.path / "watch" / advice.evidence, file.parent):
+        evidence = folder / REPORT
+        if evidence.is_file() and digest("watch/1", evidence.read_bytes()).hex() == advice.evidence:
+            return advice
+    raise DataError(REPORT, "the evidence is missing or was changed", "Lay the one that was signed beside the file.")
+
+
+def _write(file: Path, advice: Advice) -> None:
+    replace_private(file, canonical(advice.to_json()) + b"\n")
+
+
+def _read(file: Path) -> Advice:
+    from fedprofile.data.reading import read_bytes
+
     try:
-        advice = json.loads((registry.path / ADVICE).read_bytes())
-        return advice if advice["champion"] == champion else None
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        raise DataError(ADVICE, "not a recommendation", "Remove it, and run `fedprofile registry watch`.") from None
+        return Advice.from_json(json.loads(read_bytes(file, file.name)))
+    except ValueError:
+        raise DataError(file.name, "not a recommendation", "Remove it, and run `fedprofile registry watch`.") from None
 
 
 def _compared(

@@ -144,7 +144,11 @@ def test_from_train_to_champion_in_five_commands(judged, typed, tmp_path):
 def test_one_command_makes_a_judged_challenger_that_names_its_parent(judged, typed, tmp_path):
     done(typed, TO_CHAMPION[-1])
     registry, state = judged, judged.state()
-    assert "passed" in done(typed, f"{AGAIN} -q --as wang --key wang.key")
+    pl.read_csv(tmp_path / "data" / "bank.csv.gz").with_columns(pl.col("balance_cny") * 50).write_csv("rich.csv")
+    assert typed("registry watch --table rich.csv --out found --as chen --key chen.key")[0] == 3
+    because = "--because found/recommendation.json"
+    assert "passed" in done(typed, f"{AGAIN} -q {because} --as wang --key wang.key")
+    assert "passed, trained because chen recommended it" in done(typed, "registry history")
     after = registry.state()
     assert (after.champion, after.release(after.challenger).version) == (state.champion, "2")
     assert registry.shelf.meta(after.challenger)["parent"]["manifest"] == state.champion

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from desk import Desk, actor, small_model
 from office import key
 
 from fedprofile.cli.main import main
+from fedprofile.errors import UsageError
+from fedprofile.governance.people import ROOT
 from fedprofile.label_owner.judging import SKIPPED, judge_tasks
 from fedprofile.registry.bundle import write_bundle
 from fedprofile.registry.describing import Origin, describe_model
 from fedprofile.registry.promote import approve, promote
+from fedprofile.registry.watching import objection, read_watch_settings, signed_advice, standing_advice, watch
 
 
 @pytest.fixture
@@ -64,6 +68,7 @@ def test_the_same_customers_are_steady_and_richer_ones_are_not(champion: Any, tm
     assert {"input_psi/balance_cny", "unseen/city_class", "score_psi/tier"} <= moved
     assert not any("age" in name for name in moved)
     held = json.loads(advice.read_bytes())
+    assert (held["person"], held["signature"]) == ("", "")
     assert (held["champion"], held["evidence"]) == (desk.state.champion, said["evidence"])
     assert len(held["reasons"]) == len(moved)
     kept = desk.registry.path / "watch" / held["evidence"]
@@ -76,11 +81,97 @@ def test_the_same_customers_are_steady_and_richer_ones_are_not(champion: Any, tm
 
     status = ["registry", "status", "--registry", str(desk.registry.path)]
     assert main(status) == 0
-    assert "a retraining is recommended" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "a retraining is recommended" in said
+    assert f"{len(moved)} shifts, unsigned" in said
     desk.model = small_model()
     desk.champion("next")
     assert main(status) == 0
     assert "a retraining is recommended" not in capsys.readouterr().out
+
+
+RICH = {"balance_cny": pl.col("balance_cny") * 50}
+NO_CONFIG = "holds no configuration"
+"""What `retrain` says next of the bundle of ``champion``: the recommendation was taken."""
+
+
+def _signs(who: str, folder: Path) -> list[str]:
+    file = folder / f"{who}.key"
+    file.write_bytes(who.encode().ljust(32, b"."))
+    file.chmod(0o600)
+    return ["--as", who, "--key", str(file)]
+
+
+def test_a_signed_recommendation_is_checked_by_who_follows_it(champion: Any, tmp_path: Path, capsys: Any) -> None:
+    desk, world = champion()
+    rich, out = _live(world, tmp_path / "rich.csv", **RICH), tmp_path / "out"
+    assert _watch(desk, rich, *_signs("chen", tmp_path), "--out", str(out)) == 3
+    assert "is signed by chen" in capsys.readouterr().out
+    standing = desk.registry.path / "recommendation.json"
+    signed = standing.read_bytes()
+    assert (out / "recommendation.json").read_bytes() == signed
+    assert json.loads(signed)["table"] == hashlib.sha256(rich.read_bytes()).hexdigest()
+    assert main(["registry", "status", "--json", "--registry", str(desk.registry.path)]) == 0
+    told = json.loads(capsys.readouterr().out)["retrain"]
+    assert (told["person"], told["objection"]) == ("chen", "")
+
+    def retrain(file: Path) -> str:
+        because = ["--because", str(file), *_signs("wang", tmp_path), "--registry", str(desk.registry.path)]
+        assert main(["registry", "retrain", *because, f"run.dir={tmp_path / 'next'}"]) in (1, 2)
+        return str(capsys.readouterr().err)
+
+    assert NO_CONFIG in retrain(standing)
+    # unsigned, the nightly watch replaces nothing that counts
+    assert _watch(desk, rich) == 3
+    assert "is unsigned" in capsys.readouterr().out
+    assert standing.read_bytes() == signed
+
+    (out / "altered.json").write_bytes(signed.replace(b"input_psi", b"score_psi"))
+    (out / "unsigned.json").write_text(json.dumps(json.loads(signed) | {"person": "", "signature": ""}))
+    (out / "nonsense.json").write_text("[1")
+    reasons = {
+        "altered": "not signed by this person",
+        "unsigned": "nobody signed it",
+        "nonsense": "not a recommendation",
+    }
+    for name, why in {**reasons, "nowhere": "missing"}.items():
+        assert why in retrain(out / f"{name}.json"), name
+    kept = desk.registry.path / "watch" / json.loads(signed)["evidence"] / "watch.json"
+    kept.write_bytes(kept.read_bytes() + b" ")
+    assert "was changed" in retrain(standing)
+    assert NO_CONFIG in retrain(out / "recommendation.json"), "the evidence beside it is whole"
+
+
+def test_a_watch_is_signed_by_the_own_key_in_the_right_role(champion: Any, tmp_path: Path, capsys: Any) -> None:
+    desk, world = champion()
+    live = _live(world, tmp_path / "rich.csv", **RICH)
+    mine = _signs("wang", tmp_path)
+    for more, words in (
+        (_signs("zhao", tmp_path), "not validator or operator"),
+        (_signs("li", tmp_path), "not validator or operator"),
+        (_signs("eve", tmp_path), "not in people.json"),
+        (["--as", "chen", *mine[2:]], "not the key of 'chen'"),
+        (mine[:2], "go together"),
+        (mine[2:], "go together"),
+    ):
+        assert _watch(desk, live, *more) == 2
+        assert words in capsys.readouterr().err
+    assert not (desk.registry.path / "watch").exists()
+
+
+def test_what_a_person_signed_ends_with_that_person(champion: Any, tmp_path: Path) -> None:
+    desk, world = champion()
+    registry, live = desk.registry, _live(world, tmp_path / "rich.csv", **RICH)
+    _, advice = watch(registry, live, None, read_watch_settings(), actor("chen"))
+    file = registry.path / "recommendation.json"
+    assert signed_advice(registry, desk.state, file) == advice
+    desk.now += 1
+    registry.write(
+        "people", ROOT, key(ROOT), lambda s: {"people": s.staff.revoked("chen", desk.now, key(ROOT)).to_json()}
+    )
+    assert "revoked" in objection(registry, desk.state, standing_advice(registry, desk.state))
+    with pytest.raises(UsageError, match="revoked"):
+        signed_advice(registry, desk.state, file)
 
 
 def test_a_bundle_without_a_reference_needs_its_run_s_home(champion: Any, tmp_path: Path, capsys: Any) -> None:

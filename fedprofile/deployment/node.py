@@ -227,16 +227,28 @@ def pause(home: NodeHome, paused: bool) -> None:
 
 
 def rotate(home: NodeHome) -> Request:
-    """A new Flower key under the same identity; the old one is kept until the coordinator knows the new one."""
+    """A new Flower key under the same identity; the old one is kept until the coordinator knows the new one.
+
+    Raises UsageError while one is kept from the last time, or without the passphrase: nothing has changed then.
+    """
     from fedprofile.flower.node_key import make_node_key
 
-    path = home.path / FLOWER_KEY
-    for suffix in ("", ".pub"):
-        held = path.with_name(path.name + suffix)
-        held.replace(held.with_name(f"old-{held.name}"))
-    line = make_node_key(path, find_passphrase() if encrypted(home.keys / SECRET) else None)
+    held = [home.path / FLOWER_KEY, home.path / f"{FLOWER_KEY}.pub"]
+    old, new = ([file.with_name(f"{mark}-{file.name}") for file in held] for mark in ("old", "new"))
+    if kept := [file for file in old if file.exists()]:
+        mend = "Once the coordinator has enrolled the key in use now, delete both old-* files; then rotate again."
+        raise UsageError(f"{kept[0]} is still there", mend)
+    identity_of(home)  # asks for the passphrase before anything is written
+    passphrase = find_passphrase() if encrypted(home.keys / SECRET) else None
+    for file in new:  # a try that a crash cut
+        file.unlink(missing_ok=True)
+    line = make_node_key(new[0], passphrase)
     record(home, KeyRotated(hashlib.sha256(line).hexdigest()))
-    return write_request(home, replace(read_request(home), flower_key=line.decode().strip()))
+    request = write_request(home, replace(read_request(home), flower_key=line.decode().strip()))
+    for now, before, after in zip(held, old, new, strict=True):
+        before.hardlink_to(now)  # at no moment is there no key
+        after.replace(now)
+    return request
 
 
 def leave(home: NodeHome) -> None:

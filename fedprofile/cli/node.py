@@ -144,15 +144,21 @@ def _dry_run(args: argparse.Namespace) -> int:
 def _sign(args: argparse.Namespace) -> int:
     from fedprofile.deployment.node import changes, read_invitation, sign
     from fedprofile.errors import UsageError
+    from fedprofile.node.budgets import limits
 
     home, invitation = _home(args), read_invitation(args.invitation)
     roster, change = invitation.roster, changes(home, invitation)
-    lines = [f"{invitation.federation}: roster version {roster.version}, coordinator {invitation.coordinator}"]
+    told = f"{_plain(invitation.federation)}: roster version {roster.version}"  # every text is the coordinator's
+    lines = [f"{told}, coordinator {_plain(invitation.coordinator)}"]
     for party in roster.parties:
         marks = [name for name, parties in change.items() if party.id in parties]
         owner = "label owner" if party.id == roster.label_owner else ""
-        lines.append(f"  {party.id:<20}{party.role:<14}{party.org:<30}{' '.join([owner, *marks]).strip()}")
-    lines += [f"  {party:<20}removed" for party in change["removed"]]
+        who = f"{_plain(party.id):<20}{_plain(party.role):<14}{_plain(party.org):<30}"
+        lines.append(f"  {who}{' '.join([owner, *marks]).strip()}")
+    lines += [f"  {_plain(party):<20}removed" for party in change["removed"]]
+    proposed, now = invitation.policy.to_json(), limits(home).to_json()
+    lines.append(f"  {'limits':<22}{'proposed':<18}in force now")
+    lines += [f"  {key:<22}{_plain(value):<18}{_plain(now[key])}" for key, value in proposed.items()]
     lines.append(f"Compare with the coordinator, aloud: {invitation.fingerprint}")
     if not args.yes:
         print("\n".join(lines))
@@ -161,7 +167,8 @@ def _sign(args: argparse.Namespace) -> int:
         lines = []
     out = args.out or Path(f"{home.config.party}.signature.json")
     sign(home, invitation, out)
-    facts = {"fingerprint": invitation.fingerprint, "roster": roster.version, "changes": change, "signature": str(out)}
+    facts = {"fingerprint": invitation.fingerprint, "roster": roster.version, "changes": change, "limits": proposed}
+    facts["signature"] = str(out)
     return print_result(args, facts, "\n".join([*lines, f"Signed. Send the coordinator {out}."]))
 
 
@@ -246,11 +253,11 @@ def _plans(args: argparse.Namespace) -> int:
     from fedprofile.deployment.node import read_request
     from fedprofile.node.approvals import describe, why_asked
     from fedprofile.node.audit import begun_under
+    from fedprofile.node.budgets import limits
     from fedprofile.node.plans import asked_plans
-    from fedprofile.node.policy import read_policy
 
     home, today = _home(args), datetime.now(UTC).date()
-    policy, columns, begun = read_policy(home), read_request(home).schema.columns, begun_under(home)
+    policy, columns, begun = limits(home), read_request(home).schema.columns, begun_under(home)
     plans = []
     for asked in asked_plans(home):
         facts = describe(asked, policy, columns, begun)
@@ -262,7 +269,7 @@ def _plans(args: argparse.Namespace) -> int:
 
 
 def _plain(value: Any) -> str:
-    from fedprofile.report.words import clean  # a plan's texts are the coordinator's
+    from fedprofile.report.words import clean  # texts of a plan or an invitation are the coordinator's
 
     if isinstance(value, dict):
         return "; ".join(f"{k}: {_plain(v)}" for k, v in value.items()) or "-"

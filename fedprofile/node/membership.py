@@ -7,7 +7,7 @@ twice, and never goes back (secure-sum 9.6).
 
 from __future__ import annotations
 
-from fedprofile.enrolment import Invitation, RosterSignature, read_document
+from fedprofile.enrolment import NAME, Invitation, RosterSignature, read_document
 from fedprofile.errors import RemoteProtocolError, UsageError
 from fedprofile.node.home import NodeHome
 from fedprofile.node.policy import COMMON, ROSTER, read_roster, write_json
@@ -21,9 +21,12 @@ CA = "ca.crt"
 def sign_invitation(home: NodeHome, invitation: Invitation, identity: Identity) -> RosterSignature:
     """Keep what was signed, and where the coordinator is; returns the signature that goes back.
 
-    Raises UsageError for a roster that does not follow the pinned one, or names another key for this party.
+    Raises UsageError for a roster that does not follow the pinned one, names another key for this party, or holds a
+    name that is none.
     """
     roster, pinned = invitation.roster, pinned_roster(home)
+    if not all(NAME.fullmatch(name) for party in roster.parties for name in (party.id, party.role)):
+        raise UsageError("the invitation names a party or role by what is no name", "Do not sign; ask the coordinator.")
     expected = (pinned.version + 1, pinned.hash) if pinned else (1, b"")
     if (roster.version, roster.previous) != expected:
         have = f"version {pinned.version}" if pinned else "none"

@@ -81,7 +81,8 @@ class Delivery:
     def load(raw: bytes) -> Delivery | None:
         """From a journal; None for bytes that are no delivery."""
         try:
-            whole = len(PullMessagesResponse.FromString(raw).messages_list) == 1
+            found = PullMessagesResponse.FromString(raw)
+            whole = len(found.messages_list) == len(found.message_object_trees) == 1
         except DecodeError:
             return None
         return Delivery(raw) if whole else None
@@ -150,8 +151,13 @@ class FleetClient:
         key: ec.EllipticCurvePrivateKey,
         stop: threading.Event | None = None,
         patience: Patience | None = None,
+        ask_leave: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Raises DeploymentError for a file without certificates."""
+        """``ask_leave`` is asked before each try to bring a reply up; it may wait, and says no when stopped meanwhile.
+
+        Raises DeploymentError for a file without certificates.
+        """
+        self._ask_leave = ask_leave
         self._stop, self._patience = stop or threading.Event(), patience or Patience()
         self._public_key = public_pem(key.public_key())
         self._node = Node()
@@ -229,11 +235,16 @@ class FleetClient:
         return RunFacts(run.fab_hash, dict(run.override_config))
 
     def fetch(self, delivery: Delivery) -> Message:
-        """The whole message. Raises DeploymentError when SuperLink has lost its objects."""
-        contents = {}
-        for tree in iterate_object_tree(delivery.tree):
-            contents[tree.object_id] = self._object(delivery.run_id, tree.object_id)
-        message = inflate_object_from_contents(delivery.tree.object_id, contents)
+        """The whole message. Raises DeploymentError when SuperLink has lost its objects, or they are none."""
+        try:
+            contents = {}
+            for tree in iterate_object_tree(delivery.tree):
+                contents[tree.object_id] = self._object(delivery.run_id, tree.object_id)
+            message = inflate_object_from_contents(delivery.tree.object_id, contents)
+        except (FedprofileError, httpx.HTTPError):
+            raise
+        except Exception as error:  # whatever Flower's parsers say to bytes that they cannot read
+            raise DeploymentError(f"SuperLink sent a malformed message ({type(error).__name__})") from None
         if not isinstance(message, Message):
             raise DeploymentError("SuperLink sent something that is no message")
         message.metadata.__dict__["_message_id"] = delivery.tree.object_id
@@ -267,7 +278,7 @@ class FleetClient:
         request = PushMessagesRequest(
             node=self._node, messages_list=[head], message_object_trees=[tree], clientapp_runtime_list=[seconds]
         )
-        answer = self._call(self._client.PushMessages, request)
+        answer = self._call(self._client.PushMessages, request, self._ask_leave)
         crash_at("uploading")
         wanted = set(answer.objects_to_push)
         for object_id, item in objects.items():
@@ -280,7 +291,7 @@ class FleetClient:
                 object_content=item.deflate(),
                 session_id=answer.session_id,
             )
-            if not self._call(self._client.PushObject, part).stored:
+            if not self._call(self._client.PushObject, part, self._ask_leave).stored:
                 return False
         return True
 
@@ -292,10 +303,15 @@ class FleetClient:
         self._call(self._client.ConfirmMessageReceived, request)
 
     # -- transport -------------------------------------------------------------------------------
-    def _call(self, method: Callable[[Any], T], request: Any) -> T:
-        """Until SuperLink answers. Raises RunOver, Stopped, or DeploymentError before the node has joined."""
+    def _call(self, method: Callable[[Any], T], request: Any, leave: Callable[[], bool] = lambda: True) -> T:
+        """Until SuperLink answers; ``leave`` is asked before each try.
+
+        Raises RunOver, Stopped, or DeploymentError before the node has joined.
+        """
         delay = self._patience.first
         while True:
+            if not leave():
+                raise Stopped("the reply was not allowed to leave")
             try:
                 answer = method(request)
             except httpx.HTTPStatusError as error:

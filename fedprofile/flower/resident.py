@@ -12,10 +12,12 @@ Use: ``Resident(ResidentSettings(...), may_send=...)``, then ``run()`` in a thre
 
     STATE/inflight.bin   the message that is being worked on, so that a kill -9 does not lose it
     STATE/node_id        Flower's id of this node, with which it goes on after a crash
+    STATE/lock           locked while a process runs this node
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -23,7 +25,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedprofile.crash import crash_at
-from fedprofile.errors import DeploymentError
+from fedprofile.errors import DeploymentError, UsageError
 from fedprofile.flower.fleet import APP_RAISED, LOST, REFUSED_APP, Delivery, FleetClient, RunOver, Stopped, refusal
 from fedprofile.flower.node_key import load_node_key
 from fedprofile.flower.records import MESSAGE_TYPE
@@ -108,7 +111,11 @@ class Resident:
         self._stop = threading.Event()
         self._noting, self._status = threading.Lock(), ResidentStatus()
         self._fleet = FleetClient(
-            settings.coordinator, settings.root_certificates, load_node_key(settings.key, passphrase), self._stop
+            settings.coordinator,
+            settings.root_certificates,
+            load_node_key(settings.key, passphrase),
+            self._stop,
+            ask_leave=self._ask_leave,
         )
         self._judged: dict[int, tuple[int, str] | None] = {}
         settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -122,8 +129,25 @@ class Resident:
     def status(self) -> ResidentStatus:
         return replace(self._status, trouble=self._fleet.trouble or self._status.trouble)
 
-    def run(self) -> None:
-        """Blocks until ``stop``. Raises DeploymentError where the coordinator does not let this node in."""
+    def run(self, beside: AbstractContextManager[Any] | None = None) -> None:
+        """Blocks until ``stop``; ``beside`` is held meanwhile.
+
+        Raises DeploymentError where the coordinator does not let this node in, UsageError where it runs already.
+        """
+        with self._alone(), beside or nullcontext():
+            self._run()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two processes of one node would take each other's messages, and work on one home."""
+        with open(self.settings.state / "lock", "w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"the node of {self.settings.home} runs already", "Stop that one first.") from None
+            yield
+
+    def _run(self) -> None:
         _warm()
         try:
             node_id = self._fleet.join(self._known(), self.settings.heartbeat_s)
@@ -178,8 +202,10 @@ class Resident:
         except RunOver:
             log.info("the run is over, its message is dropped")
             self._note(dropped=self._status.dropped + 1)
-        except (DeploymentError, httpx.HTTPStatusError) as error:
-            log.error("the message is lost: %s", error if isinstance(error, DeploymentError) else "HTTP error")
+        except Stopped:
+            raise
+        except Exception as error:  # a message that fails must not fail again at each start; the text may quote data
+            log.error("the message is lost: %s", error if isinstance(error, DeploymentError) else type(error).__name__)
             self._note(dropped=self._status.dropped + 1)
         finally:
             self._note(busy=False)
@@ -190,8 +216,6 @@ class Resident:
             self._judged = {delivery.run_id: self._objection(delivery)}
         start = time.monotonic()
         reply = self._reply(delivery, self._judged[delivery.run_id])
-        if not self._ask_leave():
-            raise Stopped("the reply was not allowed to leave")
         self._fleet.push(delivery, reply, time.monotonic() - start)
         crash_at("uploaded")
         self._fleet.confirm(delivery)

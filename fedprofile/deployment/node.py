@@ -15,18 +15,22 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from fedprofile.data.contract import Contract
 from fedprofile.data.contract_file import FILE as CONTRACT
-from fedprofile.data.contract_file import shipped_text
+from fedprofile.data.contract_file import parse_contract, shipped_text
+from fedprofile.data.reading import decode, read_bytes
+from fedprofile.data.yaml_file import parse_yaml
 from fedprofile.enrolment import NAME, NAMES, Invitation, Request, RosterSignature, read_document, write_document
 from fedprofile.errors import UsageError
 from fedprofile.governance.audit import KeyRotated, Left, Refused
-from fedprofile.node.audit import NodeAudit, record
+from fedprofile.node.audit import NodeAudit, log_of, record
 from fedprofile.node.encoders import FOLDER as ENCODERS
 from fedprofile.node.home import NodeConfig, NodeHome
 from fedprofile.node.journal import Journal
@@ -35,13 +39,18 @@ from fedprofile.node.policy import read_policy, write_policy
 from fedprofile.node.secret import FILE as SECRET
 from fedprofile.node.secret import encrypted, find_passphrase
 from fedprofile.secagg.identity import Identity
-from fedprofile.types import Policy, Schema
+from fedprofile.types import Policy, Ring, Schema
 
 if TYPE_CHECKING:
     from fedprofile.flower.resident import Resident
 
 REQUEST, FLOWER_KEY, PAUSED, LEFT = "request.json", "flower.key", "paused", "left"
 _LAX = Policy(min_hidden=1, min_customers=0, max_uploads=1 << 20, max_uploads_day=1 << 20, clip=1e6, recompute=False)
+
+_ELEMENTS: dict[str, Callable[[Any], bool]] = {
+    "tasks": lambda task: isinstance(task, str),
+    "rings": lambda ring: type(ring) is int and ring in get_args(Ring),
+}
 
 
 def make_node(
@@ -60,7 +69,7 @@ def make_node(
     as can be, so that the federation's decides until the node's people tighten theirs. With a ``passphrase`` both
     private keys are encrypted under it. ``choices``: ``profile``,
     ``align``, ``kem`` of NodeConfig, which no coordinator can change. Raises UsageError for a folder
-    in use or a name that is none.
+    in use or a name that is none, DataError for a contract that is missing or wrong; nothing is written then.
     """
     from fedprofile.flower.node_key import make_node_key
 
@@ -68,10 +77,11 @@ def make_node(
         raise UsageError(f"{party!r} or {role!r} is no name of a party or role", NAMES)
     if path.exists() and any(path.iterdir()):
         raise UsageError(f"{path} is not empty", "Name a new folder.")
-    text = shipped_text(role) if contract is None else contract.read_text()
+    file = contract.name if contract else CONTRACT
+    text = shipped_text(role) if contract is None else decode(read_bytes(contract, file), file)
+    schema, levels = _columns(parse_contract(parse_yaml(text, file), file))
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     (path / CONTRACT).write_text(text)
-    schema, levels = _columns(path)
     config = NodeConfig(party, role, "", "own", consent, schema.categorical, approve="ask", **choices)
     home = NodeHome.create(path, config, passphrase=passphrase)
     write_policy(home, _LAX)
@@ -99,6 +109,10 @@ def change_policy(home: NodeHome, changes: Sequence[str]) -> Policy:
             value = None
         kind = type(own[key])
         fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) is (kind is bool)
+        if kind is float:
+            fits = fits and abs(value) <= sys.float_info.max  # no NaN, no infinity
+        if key in _ELEMENTS:
+            fits = fits and all(_ELEMENTS[key](element) for element in value)
         if not fits:
             raise UsageError(f"{key} takes another value than {text!r}", f"It is a {kind.__name__}, written as JSON.")
         own[key] = float(value) if kind is float else value
@@ -107,12 +121,10 @@ def change_policy(home: NodeHome, changes: Sequence[str]) -> Policy:
     return policy
 
 
-def _columns(path: Path) -> tuple[Schema, dict[str, int]]:
+def _columns(contract: Contract) -> tuple[Schema, dict[str, int]]:
     """The columns that the contract lets into a run, in the order of the snapshot, and levels of categorical ones."""
     from fedprofile.models.columns import BUCKETS
-    from fedprofile.node.intake import home_contract
 
-    contract = home_contract(path)
     names = [c.name for c in contract.features]
     numeric = tuple(c for c in names if c not in contract.categorical)
     levels = {c.name: len(c.codes) or BUCKETS for c in contract.features if c.name in contract.categorical}
@@ -124,8 +136,8 @@ def identity_of(home: NodeHome) -> Identity:
 
 
 def write_request(home: NodeHome, request: Request) -> Request:
-    """Sign and keep it."""
-    signed = request.signed(identity_of(home))
+    """Sign and keep it, under the release that is installed now."""
+    signed = replace(request, release=version("fedprofile")).signed(identity_of(home))
     write_document(home.path / REQUEST, signed)
     return signed
 
@@ -184,8 +196,7 @@ def run_node(home: NodeHome, health_port: int = 0) -> None:
     node = resident(home, meter)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.stop())
-    with HealthServer(Health(home, node.status, meter), health_port):
-        node.run()
+    node.run(HealthServer(Health(home, node.status, meter), health_port))
 
 
 def resident(home: NodeHome, app: Any = None) -> Resident:
@@ -212,7 +223,7 @@ def resident(home: NodeHome, app: Any = None) -> Resident:
     return Resident(
         settings,
         app,
-        may_send=lambda: not (home.path / PAUSED).exists(),
+        may_send=lambda: not any((home.path / file).exists() for file in (PAUSED, LEFT)),
         passphrase=find_passphrase() if encrypted(settings.key) else None,
         on_refusal=lambda code: record(home, Refused(code, "flower")),
     )
@@ -259,10 +270,11 @@ def leave(home: NodeHome) -> None:
     if home.config.party in {p.id for p in signed_invitation(home).roster.parties}:
         mend = "Have the coordinator propose a roster without it (`coordinator remove`), and sign that first."
         raise UsageError(f"the roster still names {home.config.party!r}", mend)
-    home.clear_run()
-    shutil.rmtree(home.path / ENCODERS, ignore_errors=True)
-    record(home, Left())
-    (home.path / LEFT).touch()
+    (home.path / LEFT).touch()  # at once, also for a process that runs
+    with home.lock():  # not while a message is in work
+        home.clear_run()
+        shutil.rmtree(home.path / ENCODERS, ignore_errors=True)
+        log_of(home).write(Left())
 
 
 def status(home: NodeHome) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import replace
@@ -31,7 +32,8 @@ from fedprofile.flower.node_key import load_node_key
 from fedprofile.node.audit import log_of
 from fedprofile.node.home import NodeHome
 from fedprofile.node.membership import CA, SIGNED, sign_invitation
-from fedprofile.node.policy import read_policy
+from fedprofile.node.plans import AskedPlan, keep
+from fedprofile.node.policy import COMMON, read_policy, write_json
 from fedprofile.types import Party, Policy, Roster
 
 
@@ -209,3 +211,11 @@ def test_a_limit_that_is_none_is_not_signed(home, change):
     with pytest.raises(UsageError, match="takes another value"):
         change_policy(home, [change])
     assert read_policy(home).clip == 1e6
+
+
+def test_plans_name_the_uploads_that_are_allowed_now(home, world, capsys):
+    write_json(home.path / COMMON, Policy(max_uploads=123).to_json())
+    keep(home, AskedPlan(world.job.plan, "strict", "2026-01-01"))
+    assert main(["node", "plans", str(home.path), "--json"]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)["plans"]
+    assert shown["uploads_allowed"] == 123

@@ -103,9 +103,14 @@ class Coordinator:
         if request.release != version("fedprofile"):
             what = f"{request.party!r} runs fedprofile {request.release}, the coordinator {version('fedprofile')}"
             raise UsageError(what, "Install the same release on both sides.")
+        roster = self.roster()
+        pinned = {p.id: p.sign_pk for p in roster.parties} if roster else {}
+        if pinned.get(request.party, request.sign_pk) != request.sign_pk:
+            # anybody can write a request that names a member, and no roster moves a name to another key
+            what = f"{request.party!r} is in the roster with another identity"
+            raise UsageError(what, "A new identity takes a new name; remove the old one.")
         held = self.requests().get(request.party)
         write_document(self.folder / "requests" / f"{request.wire_name}.json", request)
-        roster = self.roster()
         same = held is not None and replace(held, flower_key=request.flower_key, signature=b"") == replace(
             request, signature=b""
         )
@@ -170,7 +175,9 @@ class Coordinator:
     def admit(self) -> None:
         """Make SuperLink let in exactly the nodes of the roster in force, with the keys of their last requests."""
         roster, requests = self.roster(), self.requests()
-        keys = {p.id: requests[p.id].flower_key for p in roster.parties if p.id in requests} if roster else {}
+        members = {p.id: requests[p.id] for p in roster.parties if p.id in requests} if roster else {}
+        pinned = {p.id: p.sign_pk for p in roster.parties} if roster else {}
+        keys = {party: r.flower_key for party, r in members.items() if r.sign_pk == pinned[party]}
         for party, held in self.link.registered().items():
             if keys.get(party) != held.public_key:
                 self.link.unregister(party)

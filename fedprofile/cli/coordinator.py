@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedprofile.cli.verbs import add_verb, print_result
+from fedprofile.errors import FedprofileError
 
 if TYPE_CHECKING:
     from fedprofile.deployment.coordinator import Coordinator
@@ -134,7 +135,10 @@ def _start(args: argparse.Namespace) -> int:
     coordinator = _open(args)
 
     def ready(link: Any) -> None:
-        coordinator.admit()
+        try:
+            coordinator.admit()
+        except FedprofileError as error:  # one party's key must not keep all others out
+            logging.error("%s", error)
         print(f"Serving {link.settings.federation} at {link.gate_address}  (Ctrl-C ends it)", flush=True)
 
     serve(coordinator.folder, ready)

@@ -35,7 +35,9 @@ from fedprofile.enrolment import (
     read_document,
     write_document,
 )
-from fedprofile.errors import ConfigError, ProtocolError, UsageError
+from fedprofile.errors import ConfigError, DeploymentError, FedprofileError, ProtocolError, UsageError
+from fedprofile.files import replace_private
+from fedprofile.flower.node_key import load_public, public_line
 from fedprofile.secagg.identity import ROSTER_TYPE, verify, verify_roster
 from fedprofile.secagg.setup_messages import KEMS, PROFILES
 from fedprofile.types import Policy, Roster
@@ -109,6 +111,7 @@ class Coordinator:
             # anybody can write a request that names a member, and no roster moves a name to another key
             what = f"{request.party!r} is in the roster with another identity"
             raise UsageError(what, "A new identity takes a new name; remove the old one.")
+        self._check_key(request)
         held = self.requests().get(request.party)
         write_document(self.folder / "requests" / f"{request.wire_name}.json", request)
         same = held is not None and replace(held, flower_key=request.flower_key, signature=b"") == replace(
@@ -119,6 +122,22 @@ class Coordinator:
                 self.admit()
             return Enrolled("request", request.party, request.fingerprint, roster, ())
         return self._propose(self.requests(), Enrolled("request", request.party, request.fingerprint, None, ()))
+
+    def _check_key(self, request: Request) -> None:
+        """Raises UsageError for a Flower key that SuperLink would not take."""
+        key, again = request.flower_key, "Have the node make another: `fedprofile node rotate`."
+        try:
+            whole = public_line(load_public(key.encode())).decode() == key
+        except DeploymentError:
+            whole = False
+        if not whole:
+            raise UsageError(f"{request.party!r} names no Flower key", again)
+        held = {r.party: r.flower_key for r in self.requests().values()}
+        known = {party: r.public_key for party, r in self.link.registered().items()}
+        if key in {k for keys in (held, known) for party, k in keys.items() if party != request.party}:
+            raise UsageError(f"{request.party!r} names a Flower key of another party", again)
+        if key in self.link.retired():
+            raise UsageError(f"{request.party!r} names a Flower key that was retired", again)
 
     def remove(self, party: str) -> Enrolled:
         """Let a node in no more, from now on, and propose a roster without it, which it has to sign as well."""
@@ -173,16 +192,26 @@ class Coordinator:
         return about
 
     def admit(self) -> None:
-        """Make SuperLink let in exactly the nodes of the roster in force, with the keys of their last requests."""
+        """Make SuperLink let in exactly the nodes of the roster in force, with the keys of their last requests.
+
+        Raises DeploymentError that names the parties with which this failed, once all others are done.
+        """
         roster, requests = self.roster(), self.requests()
         members = {p.id: requests[p.id] for p in roster.parties if p.id in requests} if roster else {}
         pinned = {p.id: p.sign_pk for p in roster.parties} if roster else {}
         keys = {party: r.flower_key for party, r in members.items() if r.sign_pk == pinned[party]}
-        for party, held in self.link.registered().items():
-            if keys.get(party) != held.public_key:
-                self.link.unregister(party)
-        for party, key in sorted(keys.items()):
-            self.link.register(party, key.encode())
+        registered, failed = self.link.registered(), []
+        for party in sorted(registered.keys() | keys.keys()):
+            try:
+                if party in registered and registered[party].public_key != keys.get(party):
+                    self.link.unregister(party)
+                if party in keys:
+                    self.link.register(party, keys[party].encode())
+            except FedprofileError as error:
+                failed.append(f"{party}: {error.what}")
+        if failed:
+            what = f"SuperLink does not let in whom the roster names ({'; '.join(failed)})"
+            raise DeploymentError(what, "Enrol new requests of these parties, with new keys.")
 
     def requests(self) -> dict[str, Request]:
         found = [read_document(p) for p in sorted((self.folder / "requests").glob("*.json"))]
@@ -302,9 +331,7 @@ class Coordinator:
         return Roster.from_json(json.loads(file.read_text())) if file.exists() else None
 
     def _write(self, name: str, value: object) -> None:
-        temporary = self.folder / (name + ".new")
-        temporary.write_text(json.dumps(value, indent=1))
-        temporary.replace(self.folder / name)
+        replace_private(self.folder / name, json.dumps(value, indent=1).encode())
 
 
 def training_state(folder: Path) -> dict[str, Any]:

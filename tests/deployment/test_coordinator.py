@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from fedprofile.deployment.coordinator import Coordinator, Enrolled
 from fedprofile.enrolment import Request, RosterSignature, write_document
-from fedprofile.errors import UsageError
+from fedprofile.errors import DeploymentError, UsageError
 from fedprofile.flower.node_key import make_node_key
 from fedprofile.secagg.identity import Identity
 from fedprofile.types import Schema, Task
@@ -68,3 +69,22 @@ def test_a_name_of_the_roster_is_its_keys_alone(desk, ask):
         enrol(desk, ask("shop", by="thief"))
     assert (desk.requests(), desk.proposal()) == (before, None)
     assert enrol(desk, ask("shop", flower_key=ask("new").flower_key)).roster == desk.roster()
+
+
+def test_a_key_that_superlink_would_not_take_is_not_enrolled(desk, ask):
+    before, retired = desk.requests(), ask("old").flower_key
+    (desk.folder / "retired.json").write_text(json.dumps([retired]))
+    for line, why in (
+        ("garbage", "no Flower key"),
+        (before["shop"].flower_key + " a comment", "no Flower key"),
+        (before["tax"].flower_key, "another party"),
+        (retired, "was retired"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            enrol(desk, ask("shop", flower_key=line))
+    assert desk.requests() == before
+
+
+def test_a_party_that_cannot_be_let_in_keeps_nobody_else_out(desk):
+    with pytest.raises(DeploymentError, match=r"bank: .*shop: .*tax: "):  # nothing serves, so all three fail
+        desk.admit()

@@ -224,8 +224,11 @@ class Coordinator:
         return self._read_roster("proposal.json")
 
     def facts(self, roster: Roster) -> FederationFacts:
-        """What plans are made from, in the roster's order."""
+        """What plans are made from, in the roster's order. Raises UsageError once a member of it was removed."""
         requests = self.requests()
+        if missing := [p.id for p in roster.parties if p.id not in requests]:
+            what = f"the roster still names {', '.join(missing)}, whose request is removed"
+            raise UsageError(what, "Enrol the signatures of the next roster first.")
         nodes = tuple(NodeFacts(p.id, p.role, requests[p.id].schema, requests[p.id].levels) for p in roster.parties)
         owner = requests[roster.label_owner]
         return FederationFacts(roster.label_owner, owner.tasks, nodes, owner.many_rows)

@@ -88,3 +88,12 @@ def test_a_key_that_superlink_would_not_take_is_not_enrolled(desk, ask):
 def test_a_party_that_cannot_be_let_in_keeps_nobody_else_out(desk):
     with pytest.raises(DeploymentError, match=r"bank: .*shop: .*tax: "):  # nothing serves, so all three fail
         desk.admit()
+
+
+def test_a_roster_with_a_removed_member_trains_no_more(desk):
+    proposed = desk.remove("shop")
+    assert proposed.missing == ("bank", "shop", "tax")
+    with pytest.raises(UsageError, match="still names shop"):
+        desk.prepare(())
+    sign(desk)
+    assert (desk.prepare(()) / "job.json").exists()

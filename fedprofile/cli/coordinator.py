@@ -164,10 +164,7 @@ def _status(args: argparse.Namespace) -> int:
 def _stop(args: argparse.Namespace) -> int:
     coordinator = _open(args)
     if args.training:
-        from fedprofile.deployment.coordinator import FLOWER_RUN
-
-        folder = coordinator.run_folder(None)
-        coordinator.link.stop_run(int((folder / FLOWER_RUN).read_text()))
+        folder = coordinator.stop_training()
         return print_result(
             args, {"stopped": folder.name}, f"Stopped {folder.name}; {_VERBS} resume {args.dir} goes on."
         )

@@ -255,7 +255,10 @@ class Coordinator:
 
     # -- trainings -------------------------------------------------------------------------------
     def prepare(self, overrides: Sequence[str]) -> Path:
-        """Write the job of a new training; returns its folder. Raises ConfigError for overrides that change limits."""
+        """Write the job of a new training; returns its folder.
+
+        Raises ConfigError for overrides that change limits, DeploymentError while nothing serves.
+        """
         roster = self.roster()
         if roster is None:
             raise UsageError("no roster is in force", "Enrol all parties, and their signatures.")
@@ -265,6 +268,8 @@ class Coordinator:
             what = "would change the federation's policy, which all members have pinned"
             raise ConfigError("secure, privacy.min_release, align.max_points", what, "Leave them as they are at init.")
         make_learning(config, facts, policy)
+        if not self.link.running:
+            raise DeploymentError("the coordinator is not running", "Start it first.")
         folder = self.folder / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
         folder.mkdir(parents=True)
         plan = make_plan(config, facts, roster, policy, os.urandom(32))
@@ -275,10 +280,23 @@ class Coordinator:
         return folder
 
     def submit(self, folder: Path) -> int:
-        """Start a training, or go on with one from its checkpoint; returns Flower's id of it."""
+        """Start a training, or go on with one from its checkpoint; returns Flower's id of it.
+
+        Raises UsageError for one that is finished.
+        """
+        if (folder / "outcome.json").exists():
+            raise UsageError(f"training {folder.name} is finished", "Start another: `fedprofile coordinator run`.")
         run = self.link.submit(folder)
         (folder / FLOWER_RUN).write_text(str(run))
         return run
+
+    def stop_training(self) -> Path:
+        """Stop the last training; returns its folder. Raises UsageError for one that never began."""
+        folder = self.run_folder(None)
+        if not (folder / FLOWER_RUN).exists():
+            raise UsageError(f"training {folder.name} never began", "There is nothing to stop.")
+        self.link.stop_run(int((folder / FLOWER_RUN).read_text()))
+        return folder
 
     def run_folder(self, name: str | None) -> Path:
         """A training by its name, the last one by default. Raises UsageError."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fedprofile.config.compose import compose, save
 from fedprofile.deployment.coordinator import Coordinator, Enrolled
 from fedprofile.enrolment import Request, RosterSignature, write_document
 from fedprofile.errors import DeploymentError, UsageError
@@ -96,4 +97,24 @@ def test_a_roster_with_a_removed_member_trains_no_more(desk):
     with pytest.raises(UsageError, match="still names shop"):
         desk.prepare(())
     sign(desk)
-    assert (desk.prepare(()) / "job.json").exists()
+    with pytest.raises(DeploymentError, match="not running"):  # and nothing is left that passes for a training
+        desk.prepare(())
+    assert not (desk.folder / "runs").exists()
+
+
+def training(desk: Coordinator, *files: str) -> Path:
+    """A training's folder as far as these files tell."""
+    folder = desk.folder / "runs" / "one"
+    folder.mkdir(parents=True)
+    save(compose(OVERRIDES), folder)
+    for name in ("job.json", *files):
+        (folder / name).write_text({"outcome.json": '{"summaries": []}'}.get(name, "1"))
+    return folder
+
+
+def test_what_never_began_is_not_stopped_and_what_is_finished_does_not_go_on(desk):
+    folder = training(desk, "outcome.json")
+    with pytest.raises(UsageError, match="never began"):
+        desk.stop_training()
+    with pytest.raises(UsageError, match="is finished"):
+        desk.submit(folder)

@@ -142,6 +142,7 @@ def _start(args: argparse.Namespace) -> int:
         print(f"Serving {link.settings.federation} at {link.gate_address}  (Ctrl-C ends it)", flush=True)
 
     serve(coordinator.folder, ready)
+    coordinator.ended()
     return 0
 
 
@@ -168,7 +169,7 @@ def _stop(args: argparse.Namespace) -> int:
         return print_result(
             args, {"stopped": folder.name}, f"Stopped {folder.name}; {_VERBS} resume {args.dir} goes on."
         )
-    ended = coordinator.link.stop()
+    ended = coordinator.stop()
     return print_result(args, {"stopped": ended}, "Stopped." if ended else "Nothing was running.")
 
 

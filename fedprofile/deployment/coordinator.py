@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 PORT = 9443
 FLOWER_RUN = "flower_run"
+PROGRESS, FAILURE = "progress.json", "failure.json"
+"""What a training's ServerApp leaves in its folder."""
+_STOPPED = ("the training was stopped", "Go on with it: `fedprofile coordinator resume`.")
 
 
 @dataclass(frozen=True)
@@ -268,8 +271,7 @@ class Coordinator:
             what = "would change the federation's policy, which all members have pinned"
             raise ConfigError("secure, privacy.min_release, align.max_points", what, "Leave them as they are at init.")
         make_learning(config, facts, policy)
-        if not self.link.running:
-            raise DeploymentError("the coordinator is not running", "Start it first.")
+        self._check_serving()
         folder = self.folder / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
         folder.mkdir(parents=True)
         plan = make_plan(config, facts, roster, policy, os.urandom(32))
@@ -282,13 +284,24 @@ class Coordinator:
     def submit(self, folder: Path) -> int:
         """Start a training, or go on with one from its checkpoint; returns Flower's id of it.
 
-        Raises UsageError for one that is finished.
+        Raises UsageError for one that is finished, DeploymentError while nothing serves.
         """
         if (folder / "outcome.json").exists():
             raise UsageError(f"training {folder.name} is finished", "Start another: `fedprofile coordinator run`.")
-        run = self.link.submit(folder)
+        self._check_serving()
+        for name in (FAILURE, PROGRESS):  # of the run before, which status would tell as this one's
+            (folder / name).unlink(missing_ok=True)
+        try:
+            run = self.link.submit(folder)
+        except FedprofileError as error:
+            _note_failed(folder, error.what, error.mend)
+            raise
         (folder / FLOWER_RUN).write_text(str(run))
         return run
+
+    def _check_serving(self) -> None:
+        if not self.link.running:
+            raise DeploymentError("the coordinator is not running", "Start it first.")
 
     def stop_training(self) -> Path:
         """Stop the last training; returns its folder. Raises UsageError for one that never began."""
@@ -296,7 +309,20 @@ class Coordinator:
         if not (folder / FLOWER_RUN).exists():
             raise UsageError(f"training {folder.name} never began", "There is nothing to stop.")
         self.link.stop_run(int((folder / FLOWER_RUN).read_text()))
+        _note_failed(folder, *_STOPPED)
         return folder
+
+    def stop(self) -> bool:
+        """End what serves, and with it the training that runs, if any; whether anything served."""
+        ended = self.link.stop()
+        if ended:
+            self.ended()
+        return ended
+
+    def ended(self) -> None:
+        """Nothing serves any more, so that no training runs either."""
+        if (self._training() or {}).get("state") == "running":
+            _note_failed(self.run_folder(None), *_STOPPED)
 
     def run_folder(self, name: str | None) -> Path:
         """A training by its name, the last one by default. Raises UsageError."""
@@ -355,14 +381,19 @@ class Coordinator:
         replace_private(self.folder / name, json.dumps(value, indent=1).encode())
 
 
+def _note_failed(folder: Path, what: str, mend: str) -> None:
+    """What no ServerApp can say: that it was stopped, or never began."""
+    replace_private(folder / FAILURE, json.dumps({"what": what, "mend": mend}, indent=1).encode())
+
+
 def training_state(folder: Path) -> dict[str, Any]:
     """How far a training is, from the files that its ServerApp leaves: "finished", "failed" or "running"."""
     if (folder / "outcome.json").exists():
         summaries = json.loads((folder / "outcome.json").read_text())["summaries"]
         return {"state": "finished", "rounds": len(summaries)}
-    if (folder / "failure.json").exists():
-        failure = json.loads((folder / "failure.json").read_text())
+    if (folder / FAILURE).exists():
+        failure = json.loads((folder / FAILURE).read_text())
         return {"state": "failed", "what": failure["what"], "mend": failure["mend"]}
-    if (folder / "progress.json").exists():
-        return {"state": "running", **json.loads((folder / "progress.json").read_text())}
+    if (folder / PROGRESS).exists():
+        return {"state": "running", **json.loads((folder / PROGRESS).read_text())}
     return {"state": "running", "stage": "submitted"}

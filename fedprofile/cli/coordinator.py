@@ -110,10 +110,13 @@ def _show_enrolled(args: argparse.Namespace, enrolled: list[Any]) -> int:
 
 
 def _certificate(args: argparse.Namespace) -> int:
-    authority = _open(args).link.authority
+    coordinator = _open(args)
+    authority = coordinator.link.authority
+    invited = False
     for change in ("renew", "rotate", "retire"):
         if getattr(args, change):
             getattr(authority, change)()
+            invited = coordinator.renew_invitation()
     ends = {name: f"{end:%Y-%m-%d}" for name, end in authority.expires().items()}
     facts = {"file": str(authority.certificate), "fingerprint": authority.fingerprint(), "ends": ends}
     lines = [f"{facts['file']}\nCA fingerprint (SHA-256): {facts['fingerprint']}"]
@@ -122,6 +125,8 @@ def _certificate(args: argparse.Namespace) -> int:
         lines.append("The new server certificate is used from the next start on.")
     if args.rotate:
         lines.append("Until then send every node ca.crt, which goes into its home, and read the fingerprint aloud.")
+    if invited:
+        lines.append(f"{args.dir / 'invitation.json'} holds ca.crt as it is now: send it again to who has not signed.")
     return print_result(args, facts, "\n".join(lines))
 
 

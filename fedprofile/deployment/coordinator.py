@@ -117,11 +117,12 @@ class Coordinator:
         self._check_key(request)
         held = self.requests().get(request.party)
         write_document(self.folder / "requests" / f"{request.wire_name}.json", request)
-        same = held is not None and replace(held, flower_key=request.flower_key, signature=b"") == replace(
-            request, signature=b""
-        )
+        renewed = {"flower_key": request.flower_key, "release": request.release, "signature": request.signature}
+        same = held is not None and replace(held, **renewed) == request
         if same and roster is not None and request.party in {p.id for p in roster.parties}:
-            if self.link.running:  # a new key for dialling; the identity is the old one, so the roster stays
+            if (
+                self.link.running
+            ):  # a new key for dialling or a new release; the identity is the old one, so the roster stays
                 self.admit()
             return Enrolled("request", request.party, request.fingerprint, roster, ())
         return self._propose(self.requests(), Enrolled("request", request.party, request.fingerprint, None, ()))
@@ -250,6 +251,15 @@ class Coordinator:
         ca = self.link.authority.certificate.read_text()
         address = f"{self._overrides()['dialled']}:{settings.port}"
         return Invitation(settings.federation, roster, policy, address, ca, fab_hash())
+
+    def renew_invitation(self) -> bool:
+        """Say in it what the certificates are now, where one is out to be signed; whether that changed it."""
+        if self.proposal() is None:
+            return False
+        held = self._read_invitation()
+        now = self._invitation(held.roster, held.policy)
+        write_document(self.folder / "invitation.json", now)
+        return now != held
 
     def _read_invitation(self) -> Invitation:
         document = read_document(self.folder / "invitation.json")

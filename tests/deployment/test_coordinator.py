@@ -15,11 +15,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from fedprofile.cli.main import main
 from fedprofile.config.compose import compose, save
 from fedprofile.deployment import following
 from fedprofile.deployment.coordinator import FLOWER_RUN, Coordinator, Enrolled, training_state
 from fedprofile.deployment.following import follow
-from fedprofile.enrolment import Request, RosterSignature, write_document
+from fedprofile.enrolment import Request, RosterSignature, read_document, write_document
 from fedprofile.errors import DeploymentError, FedprofileError, UsageError
 from fedprofile.flower import server_app
 from fedprofile.flower.node_key import make_node_key
@@ -190,3 +191,22 @@ def test_what_nobody_foresaw_is_told_by_its_kind_and_where_to_read_on(desk):
     failed = training_state(folder)
     assert (failed["state"], failed["what"]) == ("failed", "unexpected TypeError")
     assert "superexec.log" in failed["mend"]
+
+
+def test_an_update_of_fedprofile_needs_no_new_roster(desk, ask):
+    (held,) = [f for f in (desk.folder / "requests").iterdir() if read_document(f).party == "shop"]
+    write_document(held, ask("shop", release="0.0.9"))
+    assert enrol(desk, ask("shop")).roster == desk.roster()
+    assert (desk.proposal(), desk.requests()["shop"].release) == (None, version("fedprofile"))
+
+
+def test_an_invitation_that_is_out_holds_the_certificates_as_they_are(desk, ask, capsys):
+    enrol(desk, ask("doctor"))
+    signed = RosterSignature.of("shop", desk.proposal(), identity("shop"))
+    enrol(desk, signed)
+    before = read_document(desk.folder / "invitation.json")
+    assert main(["coordinator", "certificate", str(desk.folder), "--rotate"]) == 0
+    assert "send it again" in capsys.readouterr().out
+    after = read_document(desk.folder / "invitation.json")
+    assert after == replace(before, ca=desk.link.authority.certificate.read_text()) != before
+    assert desk.proposal().signatures == (("shop", signed.signature),)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedprofile.cli.verbs import add_verb, print_result
+from fedprofile.errors import FedprofileError
 
 if TYPE_CHECKING:
     from fedprofile.deployment.coordinator import Coordinator
@@ -109,10 +110,13 @@ def _show_enrolled(args: argparse.Namespace, enrolled: list[Any]) -> int:
 
 
 def _certificate(args: argparse.Namespace) -> int:
-    authority = _open(args).link.authority
+    coordinator = _open(args)
+    authority = coordinator.link.authority
+    invited = False
     for change in ("renew", "rotate", "retire"):
         if getattr(args, change):
             getattr(authority, change)()
+            invited = coordinator.renew_invitation()
     ends = {name: f"{end:%Y-%m-%d}" for name, end in authority.expires().items()}
     facts = {"file": str(authority.certificate), "fingerprint": authority.fingerprint(), "ends": ends}
     lines = [f"{facts['file']}\nCA fingerprint (SHA-256): {facts['fingerprint']}"]
@@ -121,6 +125,8 @@ def _certificate(args: argparse.Namespace) -> int:
         lines.append("The new server certificate is used from the next start on.")
     if args.rotate:
         lines.append("Until then send every node ca.crt, which goes into its home, and read the fingerprint aloud.")
+    if invited:
+        lines.append(f"{args.dir / 'invitation.json'} holds ca.crt as it is now: send it again to who has not signed.")
     return print_result(args, facts, "\n".join(lines))
 
 
@@ -134,10 +140,14 @@ def _start(args: argparse.Namespace) -> int:
     coordinator = _open(args)
 
     def ready(link: Any) -> None:
-        coordinator.admit()
+        try:
+            coordinator.admit()
+        except FedprofileError as error:  # one party's key must not keep all others out
+            logging.error("%s", error)
         print(f"Serving {link.settings.federation} at {link.gate_address}  (Ctrl-C ends it)", flush=True)
 
     serve(coordinator.folder, ready)
+    coordinator.ended()
     return 0
 
 
@@ -160,14 +170,11 @@ def _status(args: argparse.Namespace) -> int:
 def _stop(args: argparse.Namespace) -> int:
     coordinator = _open(args)
     if args.training:
-        from fedprofile.deployment.coordinator import FLOWER_RUN
-
-        folder = coordinator.run_folder(None)
-        coordinator.link.stop_run(int((folder / FLOWER_RUN).read_text()))
+        folder = coordinator.stop_training()
         return print_result(
             args, {"stopped": folder.name}, f"Stopped {folder.name}; {_VERBS} resume {args.dir} goes on."
         )
-    ended = coordinator.link.stop()
+    ended = coordinator.stop()
     return print_result(args, {"stopped": ended}, "Stopped." if ended else "Nothing was running.")
 
 

@@ -35,7 +35,9 @@ from fedprofile.enrolment import (
     read_document,
     write_document,
 )
-from fedprofile.errors import ConfigError, ProtocolError, UsageError
+from fedprofile.errors import ConfigError, DeploymentError, FedprofileError, ProtocolError, UsageError
+from fedprofile.files import replace_private
+from fedprofile.flower.node_key import load_public, public_line
 from fedprofile.secagg.identity import ROSTER_TYPE, verify, verify_roster
 from fedprofile.secagg.setup_messages import KEMS, PROFILES
 from fedprofile.types import Policy, Roster
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 
 PORT = 9443
 FLOWER_RUN = "flower_run"
+PROGRESS, FAILURE = "progress.json", "failure.json"
+"""What a training's ServerApp leaves in its folder."""
+_STOPPED = ("the training was stopped", "Go on with it: `fedprofile coordinator resume`.")
 
 
 @dataclass(frozen=True)
@@ -103,17 +108,40 @@ class Coordinator:
         if request.release != version("fedprofile"):
             what = f"{request.party!r} runs fedprofile {request.release}, the coordinator {version('fedprofile')}"
             raise UsageError(what, "Install the same release on both sides.")
+        roster = self.roster()
+        pinned = {p.id: p.sign_pk for p in roster.parties} if roster else {}
+        if pinned.get(request.party, request.sign_pk) != request.sign_pk:
+            # anybody can write a request that names a member, and no roster moves a name to another key
+            what = f"{request.party!r} is in the roster with another identity"
+            raise UsageError(what, "A new identity takes a new name; remove the old one.")
+        self._check_key(request)
         held = self.requests().get(request.party)
         write_document(self.folder / "requests" / f"{request.wire_name}.json", request)
-        roster = self.roster()
-        same = held is not None and replace(held, flower_key=request.flower_key, signature=b"") == replace(
-            request, signature=b""
-        )
+        renewed = {"flower_key": request.flower_key, "release": request.release, "signature": request.signature}
+        same = held is not None and replace(held, **renewed) == request
         if same and roster is not None and request.party in {p.id for p in roster.parties}:
-            if self.link.running:  # a new key for dialling; the identity is the old one, so the roster stays
+            if (
+                self.link.running
+            ):  # a new key for dialling or a new release; the identity is the old one, so the roster stays
                 self.admit()
             return Enrolled("request", request.party, request.fingerprint, roster, ())
         return self._propose(self.requests(), Enrolled("request", request.party, request.fingerprint, None, ()))
+
+    def _check_key(self, request: Request) -> None:
+        """Raises UsageError for a Flower key that SuperLink would not take."""
+        key, again = request.flower_key, "Have the node make another: `fedprofile node rotate`."
+        try:
+            whole = public_line(load_public(key.encode())).decode() == key
+        except DeploymentError:
+            whole = False
+        if not whole:
+            raise UsageError(f"{request.party!r} names no Flower key", again)
+        held = {r.party: r.flower_key for r in self.requests().values()}
+        known = {party: r.public_key for party, r in self.link.registered().items()}
+        if key in {k for keys in (held, known) for party, k in keys.items() if party != request.party}:
+            raise UsageError(f"{request.party!r} names a Flower key of another party", again)
+        if key in self.link.retired():
+            raise UsageError(f"{request.party!r} names a Flower key that was retired", again)
 
     def remove(self, party: str) -> Enrolled:
         """Let a node in no more, from now on, and propose a roster without it, which it has to sign as well."""
@@ -168,14 +196,26 @@ class Coordinator:
         return about
 
     def admit(self) -> None:
-        """Make SuperLink let in exactly the nodes of the roster in force, with the keys of their last requests."""
+        """Make SuperLink let in exactly the nodes of the roster in force, with the keys of their last requests.
+
+        Raises DeploymentError that names the parties with which this failed, once all others are done.
+        """
         roster, requests = self.roster(), self.requests()
-        keys = {p.id: requests[p.id].flower_key for p in roster.parties if p.id in requests} if roster else {}
-        for party, held in self.link.registered().items():
-            if keys.get(party) != held.public_key:
-                self.link.unregister(party)
-        for party, key in sorted(keys.items()):
-            self.link.register(party, key.encode())
+        members = {p.id: requests[p.id] for p in roster.parties if p.id in requests} if roster else {}
+        pinned = {p.id: p.sign_pk for p in roster.parties} if roster else {}
+        keys = {party: r.flower_key for party, r in members.items() if r.sign_pk == pinned[party]}
+        registered, failed = self.link.registered(), []
+        for party in sorted(registered.keys() | keys.keys()):
+            try:
+                if party in registered and registered[party].public_key != keys.get(party):
+                    self.link.unregister(party)
+                if party in keys:
+                    self.link.register(party, keys[party].encode())
+            except FedprofileError as error:
+                failed.append(f"{party}: {error.what}")
+        if failed:
+            what = f"SuperLink does not let in whom the roster names ({'; '.join(failed)})"
+            raise DeploymentError(what, "Enrol new requests of these parties, with new keys.")
 
     def requests(self) -> dict[str, Request]:
         found = [read_document(p) for p in sorted((self.folder / "requests").glob("*.json"))]
@@ -188,8 +228,11 @@ class Coordinator:
         return self._read_roster("proposal.json")
 
     def facts(self, roster: Roster) -> FederationFacts:
-        """What plans are made from, in the roster's order."""
+        """What plans are made from, in the roster's order. Raises UsageError once a member of it was removed."""
         requests = self.requests()
+        if missing := [p.id for p in roster.parties if p.id not in requests]:
+            what = f"the roster still names {', '.join(missing)}, whose request is removed"
+            raise UsageError(what, "Enrol the signatures of the next roster first.")
         nodes = tuple(NodeFacts(p.id, p.role, requests[p.id].schema, requests[p.id].levels) for p in roster.parties)
         owner = requests[roster.label_owner]
         return FederationFacts(roster.label_owner, owner.tasks, nodes, owner.many_rows)
@@ -209,6 +252,15 @@ class Coordinator:
         address = f"{self._overrides()['dialled']}:{settings.port}"
         return Invitation(settings.federation, roster, policy, address, ca, fab_hash())
 
+    def renew_invitation(self) -> bool:
+        """Say in it what the certificates are now, where one is out to be signed; whether that changed it."""
+        if self.proposal() is None:
+            return False
+        held = self._read_invitation()
+        now = self._invitation(held.roster, held.policy)
+        write_document(self.folder / "invitation.json", now)
+        return now != held
+
     def _read_invitation(self) -> Invitation:
         document = read_document(self.folder / "invitation.json")
         assert isinstance(document, Invitation)
@@ -216,7 +268,10 @@ class Coordinator:
 
     # -- trainings -------------------------------------------------------------------------------
     def prepare(self, overrides: Sequence[str]) -> Path:
-        """Write the job of a new training; returns its folder. Raises ConfigError for overrides that change limits."""
+        """Write the job of a new training; returns its folder.
+
+        Raises ConfigError for overrides that change limits, DeploymentError while nothing serves.
+        """
         roster = self.roster()
         if roster is None:
             raise UsageError("no roster is in force", "Enrol all parties, and their signatures.")
@@ -226,6 +281,7 @@ class Coordinator:
             what = "would change the federation's policy, which all members have pinned"
             raise ConfigError("secure, privacy.min_release, align.max_points", what, "Leave them as they are at init.")
         make_learning(config, facts, policy)
+        self._check_serving()
         folder = self.folder / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
         folder.mkdir(parents=True)
         plan = make_plan(config, facts, roster, policy, os.urandom(32))
@@ -236,10 +292,47 @@ class Coordinator:
         return folder
 
     def submit(self, folder: Path) -> int:
-        """Start a training, or go on with one from its checkpoint; returns Flower's id of it."""
-        run = self.link.submit(folder)
+        """Start a training, or go on with one from its checkpoint; returns Flower's id of it.
+
+        Raises UsageError for one that is finished, DeploymentError while nothing serves.
+        """
+        if (folder / "outcome.json").exists():
+            raise UsageError(f"training {folder.name} is finished", "Start another: `fedprofile coordinator run`.")
+        self._check_serving()
+        for name in (FAILURE, PROGRESS):  # of the run before, which status would tell as this one's
+            (folder / name).unlink(missing_ok=True)
+        try:
+            run = self.link.submit(folder)
+        except FedprofileError as error:
+            _note_failed(folder, error.what, error.mend)
+            raise
         (folder / FLOWER_RUN).write_text(str(run))
         return run
+
+    def _check_serving(self) -> None:
+        if not self.link.running:
+            raise DeploymentError("the coordinator is not running", "Start it first.")
+
+    def stop_training(self) -> Path:
+        """Stop the last training; returns its folder. Raises UsageError for one that never began."""
+        folder = self.run_folder(None)
+        if not (folder / FLOWER_RUN).exists():
+            raise UsageError(f"training {folder.name} never began", "There is nothing to stop.")
+        self.link.stop_run(int((folder / FLOWER_RUN).read_text()))
+        _note_failed(folder, *_STOPPED)
+        return folder
+
+    def stop(self) -> bool:
+        """End what serves, and with it the training that runs, if any; whether anything served."""
+        ended = self.link.stop()
+        if ended:
+            self.ended()
+        return ended
+
+    def ended(self) -> None:
+        """Nothing serves any more, so that no training runs either."""
+        if (self._training() or {}).get("state") == "running":
+            _note_failed(self.run_folder(None), *_STOPPED)
 
     def run_folder(self, name: str | None) -> Path:
         """A training by its name, the last one by default. Raises UsageError."""
@@ -295,9 +388,12 @@ class Coordinator:
         return Roster.from_json(json.loads(file.read_text())) if file.exists() else None
 
     def _write(self, name: str, value: object) -> None:
-        temporary = self.folder / (name + ".new")
-        temporary.write_text(json.dumps(value, indent=1))
-        temporary.replace(self.folder / name)
+        replace_private(self.folder / name, json.dumps(value, indent=1).encode())
+
+
+def _note_failed(folder: Path, what: str, mend: str) -> None:
+    """What no ServerApp can say: that it was stopped, or never began."""
+    replace_private(folder / FAILURE, json.dumps({"what": what, "mend": mend}, indent=1).encode())
 
 
 def training_state(folder: Path) -> dict[str, Any]:
@@ -305,9 +401,9 @@ def training_state(folder: Path) -> dict[str, Any]:
     if (folder / "outcome.json").exists():
         summaries = json.loads((folder / "outcome.json").read_text())["summaries"]
         return {"state": "finished", "rounds": len(summaries)}
-    if (folder / "failure.json").exists():
-        failure = json.loads((folder / "failure.json").read_text())
+    if (folder / FAILURE).exists():
+        failure = json.loads((folder / FAILURE).read_text())
         return {"state": "failed", "what": failure["what"], "mend": failure["mend"]}
-    if (folder / "progress.json").exists():
-        return {"state": "running", **json.loads((folder / "progress.json").read_text())}
+    if (folder / PROGRESS).exists():
+        return {"state": "running", **json.loads((folder / PROGRESS).read_text())}
     return {"state": "running", "stage": "submitted"}

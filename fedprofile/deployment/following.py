@@ -13,7 +13,8 @@ from fedprofile.config.folder import home
 from fedprofile.config.schema import Config
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.deployment.coordinator import FLOWER_RUN, Coordinator, training_state
-from fedprofile.errors import FedprofileError
+from fedprofile.errors import DeploymentError, FedprofileError
+from fedprofile.flower.server_app import AWAY_S
 from fedprofile.types import Progress
 
 if TYPE_CHECKING:
@@ -26,9 +27,11 @@ _TRACKING = "tracking.json"
 def follow(coordinator: Coordinator, folder: Path, observe: Callable[[Progress, tuple[str, ...]], None]) -> None:
     """Until the training has ended. ``observe`` gets each new step, and who has not approved the plan yet.
 
-    Raises FedprofileError with the ServerApp's own reason where the training failed or was stopped. A keyboard
-    interrupt leaves the training running: this only looks.
+    Raises FedprofileError with the ServerApp's own reason where the training failed or was stopped, DeploymentError
+    where SuperLink is away for as long as the ServerApp waits for it. A keyboard interrupt leaves the training
+    running: this only looks.
     """
+    away_since: float | None = None
     with _Tracking(coordinator.config(folder), folder) as track:
         flower_run, shown = int((folder / FLOWER_RUN).read_text()), {}
         while True:
@@ -41,8 +44,16 @@ def follow(coordinator: Coordinator, folder: Path, observe: Callable[[Progress, 
             if state["state"] == "finished":
                 track(Progress("finish"))
                 return
-            if coordinator.link.run(flower_run).finished:
-                break
+            try:
+                if coordinator.link.run(flower_run).finished:
+                    break
+                away_since = None
+            except DeploymentError:
+                if state["state"] == "failed":
+                    break
+                away_since = away_since or time.monotonic()
+                if time.monotonic() > away_since + AWAY_S:
+                    raise
             time.sleep(_LOOK_S)
         state = training_state(folder)
         if state["state"] != "finished":

@@ -65,7 +65,7 @@ def conclude(home: NodeHome, out: Path, uri: str | None, view_dropout: float = 0
     """Fuse the opened score sum with the bank's own columns, calibrate, judge on test customers, write the bundle.
 
     Models that need several parties' tables are absent, with the reason. ``uri``: the bank's own MLflow store, None
-    for none. Raises UsageError before a training has opened its score sum.
+    for none. Raises UsageError before a training has ended here, or when another one begins meanwhile.
     """
     from fedprofile.label_owner.evaluate import fuse
     from fedprofile.label_owner.judging import DEPLOYED, judge_tasks
@@ -73,13 +73,18 @@ def conclude(home: NodeHome, out: Path, uri: str | None, view_dropout: float = 0
     from fedprofile.registry.bundle import write_bundle
     from fedprofile.registry.describing import Origin, describe_model
 
-    held, roster = home.read("plan.json"), pinned_roster(home)
-    if held is None or roster is None or home.read(SCORE_SUM) is None:
+    with home.lock():
+        (held, scores), roster = _ended(home), pinned_roster(home)
+        shared = home.read_arrays(SHARED_MODEL)
+    if held is None or roster is None or scores is None or shared is None:
         raise UsageError("no training has ended in this home", "Wait for one: `fedprofile node plans` shows its plan.")
     if out.exists():
         raise UsageError(f"{out} exists", "Name another folder with --out.")
     plan = RunPlan.from_json(held)
     fusion = fuse(home, plan, roster, view_dropout, PARTS)
+    with home.lock():
+        if _ended(home) != (held, scores):  # fused of what is in no bundle's plan
+            raise UsageError("another training began in this home meanwhile", "Conclude that one once it has ended.")
     tasks = judge_tasks(fusion, None, plan.tasks, DRAWS, plan.seed, DEPLOYED)
     meta = describe_model(home, plan, roster, fusion, tasks, Origin(extra={"id": home_contract(home.path).id.name}))
     signer = Identity.from_seed(home.derive("identity"))
@@ -87,13 +92,18 @@ def conclude(home: NodeHome, out: Path, uri: str | None, view_dropout: float = 0
     facts = {"plan": plan.hash.hex(), "quality": quality, "tasks": tasks}
     out.mkdir(parents=True)
     try:
-        write_bundle(out / "bundle", fusion.fused, meta, home.read_arrays(SHARED_MODEL) or {}, signer)
+        write_bundle(out / "bundle", fusion.fused, meta, shared, signer)
         (out / "result.json").write_text(json.dumps(facts, indent=1))
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
     version = None if uri is None else _register(uri, out, plan, tasks)
     return Concluded(out / "bundle", tasks, version, quality)
+
+
+def _ended(home: NodeHome) -> tuple[bytes | None, bytes | None]:
+    """The plan of the home's last training, and the sum of scores that it opened."""
+    return home.read("plan.json"), home.read(SCORE_SUM)
 
 
 def _register(uri: str, out: Path, plan: RunPlan, tasks: dict[str, Any]) -> str | None:

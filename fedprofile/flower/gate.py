@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import resource
 import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -26,6 +28,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
+
+from fedprofile.secagg.wire import MAX_MEMBERS
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +66,10 @@ RESPONSE_HEADERS = frozenset({"content-type", "flwr-version-incompatibility-mess
 MAX_BODY = 256 * 2**20
 """Bytes of one request: an object of Flower is at most one chunk, and ours far smaller."""
 SMALL_BODY = 2**20
+CONNECTIONS = 4 * MAX_MEMBERS
+"""More than all nodes have; those that are idle count."""
+SILENT_S = 30
+"""A connection without a request is closed after this long, and before twice that."""
 CONNECT_S, ANSWER_S, BODY_IDLE_S = 5.0, 60.0, 30.0
 
 
@@ -170,8 +178,26 @@ async def _closing(answer: httpx.Response) -> AsyncIterator[bytes]:
         await answer.aclose()
 
 
-def serve_gate(settings: GateSettings) -> None:
-    """Serve until SIGTERM."""
+class _Server(uvicorn.Server):
+    """Closes connections on which nobody asks anything, which uvicorn keeps for ever and counts as work."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._seen: dict[Any, Any] = {}
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % (10 * SILENT_S) == 0:  # uvicorn ticks ten times a second
+            # each request has a cycle of its own: the same one as at the last look, and answered, is silence
+            held = {c: getattr(c, "cycle", None) for c in self.server_state.connections}
+            for connection, cycle in held.items():
+                silent = connection in self._seen and cycle is self._seen[connection]
+                if silent and (cycle is None or cycle.response_complete):
+                    connection.transport.close()
+            self._seen = held
+        return await super().on_tick(counter)
+
+
+def make_server(settings: GateSettings) -> uvicorn.Server:
     config = uvicorn.Config(
         make_gate(settings),
         host=settings.host,
@@ -183,10 +209,18 @@ def serve_gate(settings: GateSettings) -> None:
         ws="none",
         server_header=False,
         date_header=False,
-        timeout_keep_alive=30,
-        limit_concurrency=256,
+        timeout_keep_alive=SILENT_S,
+        limit_concurrency=CONNECTIONS,
     )
-    uvicorn.Server(config).run()
+    return _Server(config)
+
+
+def serve_gate(settings: GateSettings) -> None:
+    """Serve until SIGTERM."""
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= files < (wanted := 2 * CONNECTIONS):  # often 1024
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, most) if most >= 0 else wanted, most))
+    make_server(settings).run()
 
 
 if __name__ == "__main__":

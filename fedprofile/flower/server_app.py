@@ -37,6 +37,7 @@ AWAY_S, ANSWER_S, PROBE_S = 600.0, 6 * 3600.0, 60.0
 and after which silence it is asked whether the request arrived."""
 PENDING_S = 2.0
 _ENDS_WITHIN_S = 10.0
+_LOG = "See processes/superexec.log in the coordinator's folder."
 app = ServerApp()
 _watches: dict[Path, Watch] = {}
 
@@ -44,19 +45,25 @@ _watches: dict[Path, Watch] = {}
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     folder = Path(str(context.run_config.get("job") or os.environ[JOB]))
-    job = Job.from_json((folder / "job.json").read_text())
-    roster = {p.id for p in job.roster.parties}
     take_up(folder)
     if (folder / NODES).exists():
-        with _alone(folder), _told(folder):
+        with _told(folder), _alone(folder):
+            (folder / FAILURE).unlink(missing_ok=True)  # once whoever wrote one has ended
+            job, roster = _job(folder)
             quicken_pulls()
             keys = {party: pem.encode() for party, pem in json.loads((folder / NODES).read_text()).items()}
             nodes = _registered(grid, {party: keys[party] for party in roster})
             watch = Watch(lambda p: _write_progress(folder, p), pending=lambda parties: _await(folder, parties))
             _conduct(job, Exchange(grid, folder, nodes, ANSWER_S, AWAY_S, PROBE_S), watch)
     else:
+        job, roster = _job(folder)
         nodes = _identify(grid, folder, roster)
         _conduct(job, Exchange(grid, folder, nodes), _watches.get(folder, Watch()))
+
+
+def _job(folder: Path) -> tuple[Job, set[str]]:
+    job = Job.from_json((folder / "job.json").read_text())
+    return job, {p.id for p in job.roster.parties}
 
 
 def _conduct(job: Job, exchange: Exchange, watch: Watch) -> None:
@@ -141,14 +148,14 @@ def _alone(folder: Path) -> Iterator[None]:
 @contextmanager
 def _told(folder: Path) -> Iterator[None]:
     """Leave why a run failed where the coordinator's commands look; our errors quote nothing private."""
-    (folder / FAILURE).unlink(missing_ok=True)
     try:
         yield
     except FedprofileError as error:
         _write(folder / FAILURE, {"error": type(error).__name__, "what": error.what, "mend": error.mend})
         raise
     except Exception as error:  # nothing of whose text we know what it quotes
-        _write(folder / FAILURE, {"error": type(error).__name__, "what": "", "mend": "See the run's log."})
+        kind = type(error).__name__
+        _write(folder / FAILURE, {"error": kind, "what": f"unexpected {kind}", "mend": _LOG})
         raise
 
 

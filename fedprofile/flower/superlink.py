@@ -6,6 +6,7 @@ Everything lies in one state folder::
     tls/               the federation's CA and the server certificate (``fedprofile.coordinator.ca``)
     superexec.secret   without it nobody takes a ServerApp's task from SuperLink, not even on loopback
     nodes.json         party -> Flower node id and public key: who is who in a run, never what a node says of itself
+    retired.json       public keys that were unregistered, which SuperLink never takes again
     flower/            SuperLink's SQLite database and FLWR_HOME; treat both as holding masked vectors
     processes/         pid, lock and log of each child; addresses.json while they run
 
@@ -33,6 +34,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedprofile.coordinator.ca import Authority
 from fedprofile.coordinator.job import Job
 from fedprofile.errors import DeploymentError, UsageError
+from fedprofile.files import replace_private
 from fedprofile.flower.app_bundle import build_fab, write_app
 from fedprofile.flower.node_key import load_public, public_line, public_pem
 from fedprofile.flower.processes import SUPERVISOR, Processes
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 CHILDREN = ("superlink", "superexec", "gate")
 NODES = "nodes.json"
 """In a state folder: party -> {"node_id", "public_key"}; in a job folder: party -> PEM of its public key."""
+RETIRED = "retired.json"
 READY_WITHIN = 60.0
 _LOOK_S = 1.0
 
@@ -198,12 +201,18 @@ class SuperLink:
             raise UsageError(f"no node of {party!r} is registered", f"Registered are: {', '.join(known) or 'none'}.")
         with self._control() as control:
             control.unregister(known[party].node_id)
+        _replace(self.folder / RETIRED, [*self.retired(), known[party].public_key])
         self._keep({p: r for p, r in known.items() if p != party})
 
     def registered(self) -> dict[str, Registered]:
         file = self.folder / NODES
         raw = json.loads(file.read_text()) if file.exists() else {}
         return {party: Registered(party, int(r["node_id"]), r["public_key"]) for party, r in raw.items()}
+
+    def retired(self) -> list[str]:
+        """OpenSSH lines of keys that no party can have again."""
+        file = self.folder / RETIRED
+        return list(json.loads(file.read_text())) if file.exists() else []
 
     def _keep(self, known: dict[str, Registered]) -> None:
         plain = {p: {"node_id": r.node_id, "public_key": r.public_key} for p, r in known.items()}
@@ -270,11 +279,8 @@ class SuperLink:
         return Control(self.address, self.authority.certificate)
 
 
-def _replace(file: Path, plain: dict[str, Any]) -> None:
-    """As a whole: who reads meanwhile sees the old or the new one."""
-    temporary = file.with_name(file.name + ".new")
-    temporary.write_text(json.dumps(plain, indent=1))
-    temporary.replace(file)
+def _replace(file: Path, plain: dict[str, Any] | list[str]) -> None:
+    replace_private(file, json.dumps(plain, indent=1).encode())
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
+import time
 
 import httpx
 import pytest
@@ -22,10 +24,14 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 
+from fedprofile.coordinator.ca import Authority
 from fedprofile.errors import DeploymentError
+from fedprofile.flower import gate
 from fedprofile.flower.app_bundle import build_fab
 from fedprofile.flower.control import Control
 from fedprofile.flower.gate import FLEET_PATHS, MAX_BODY
+from fedprofile.flower.superlink import free_port
+from fedprofile.secagg.wire import MAX_MEMBERS
 
 TRICKS = (
     "/v1/control/list-runs",
@@ -169,3 +175,34 @@ def test_the_gate_speaks_tls_only(deployment):
     with socket.create_connection((host, int(port)), 10) as wire:
         wire.sendall(b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
         assert b"HTTP/1.1 " not in wire.recv(1000)
+
+
+def test_a_silent_connection_is_closed_and_one_that_asks_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(gate, "SILENT_S", 1)
+    tls, port = Authority.create(tmp_path / "tls", "Tests"), free_port()
+    files = (str(tls.certificate), str(tls.server_certificate), str(tls.server_key))
+    server = gate.make_server(gate.GateSettings("127.0.0.1", port, "https://127.0.0.1:1", *files))
+    serving = threading.Thread(target=server.run, daemon=True)
+    serving.start()
+    while not server.started:
+        time.sleep(0.02)
+    trust = ssl.create_default_context(cafile=files[0])
+    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    def dial(first: bytes) -> ssl.SSLSocket:
+        wire = trust.wrap_socket(socket.create_connection(("127.0.0.1", port), 5), server_hostname="127.0.0.1")
+        wire.sendall(first)
+        return wire
+
+    try:
+        with dial(b"") as mute, dial(request[:9]) as slow, dial(request + request[:9]) as second, dial(b"") as busy:
+            for _ in range(22):  # longer than any silence may last
+                busy.sendall(request)
+                assert busy.recv(1000).startswith(b"HTTP/1.1 404")
+                time.sleep(0.1)
+            assert second.recv(1000).startswith(b"HTTP/1.1 404")
+            assert [wire.recv(1000) for wire in (mute, slow, second)] == [b"", b"", b""]
+    finally:
+        server.should_exit = True
+        serving.join(10)
+    assert gate.CONNECTIONS > 2 * MAX_MEMBERS

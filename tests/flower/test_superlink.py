@@ -89,6 +89,7 @@ def test_nodes_are_listed_by_their_registered_names(deployment, tmp_path):
     assert (found.node_id, found.status, found.last_seen) == (node, "registered", None)
     assert link.registered()["listed"].public_key.encode() == line
     link.unregister("listed")
+    assert line.decode() in link.retired()
     with pytest.raises(UsageError, match="no node of 'listed'"):
         link.unregister("listed")
     with pytest.raises(DeploymentError, match="refused"):

@@ -24,7 +24,7 @@ PROBED = 64
 RARE = 0.1
 TAILS, OUTER = (0.01, 0.02, 0.04, 0.08), 0.16
 _QUANTILES = (RARE, 0.25, 0.5, 0.75, 1 - RARE)
-_REACH = 3.0
+_REACH, _LEAST = 3.0, 0.1
 
 
 def flag_measures(bundle: Bundle, held: Held, seed: int) -> Iterator[Measure]:
@@ -135,7 +135,8 @@ def _partners(bundle: Bundle, held: Held) -> Iterator[Measure]:
 
 
 def partner_flag(own: Array, sums: Array, y: Array) -> float:
-    """How far truth falls short of the sums where they contradict the bank most: the largest z over outputs and ends.
+    """How far truth falls short of the sums where they contradict the bank most: the largest z over outputs and ends,
+    by the signed root of the binomial deviance, which holds where hardly anybody is expected as well.
 
     own, sums: (n, J) log-odds of thresholds; y: (n,) classes. The part of a sum that the bank's own log-odds do not
     explain (a line by least squares) is ranked; in the outer 1, 2, 4 and 8 % at either end, the customers who passed
@@ -156,9 +157,20 @@ def partner_flag(own: Array, sums: Array, y: Array) -> float:
         p = fit_linear(inputs[middle], hit[middle], 2).predict(inputs)[:, 1]
         for k in (max(5, int(width * len(order))) for width in TAILS):
             for sign, tail in ((1, order[-k:]), (-1, order[:k])):
-                spread = np.sqrt((p[tail] * (1 - p[tail])).sum())
-                worst = max(worst, float(sign * (p[tail] - hit[tail]).sum() / max(spread, 0.5)))
+                short = sign * (float(p[tail].sum()) - float(hit[tail].sum()))
+                if short > 0:
+                    worst = max(worst, _root_deviance(float(hit[tail].sum()), float(p[tail].sum()), k))
     return worst
+
+
+def _root_deviance(seen: float, expected: float, n: int) -> float:
+    """sqrt(2 n KL(seen/n || expected/n)) (McCullagh and Nelder 1989, section 4.4).
+
+    A line that saturates at the ends is taken to leave a tenth of a customer open.
+    """
+    expected = min(max(expected, _LEAST), n - _LEAST)
+    parts = ((seen, expected), (n - seen, n - expected))
+    return float(np.sqrt(2 * max(sum(o * np.log(o / e) for o, e in parts if o > 0), 0.0)))
 
 
 def _robust(values: Array) -> Array:

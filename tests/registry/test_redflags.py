@@ -77,8 +77,8 @@ def test_sums_that_truth_contradicts_raise_the_flag_whatever_their_share(share: 
     own, sums, y = _honest(1)
     assert partner_flag(own, sums, y) < 4
     pushed = sums + 6 * (np.random.default_rng(2).permutation(N) < share * N)[:, None]
-    assert partner_flag(own, pushed, y) > 8
-    assert partner_flag(own, -pushed, 2 - y) > 8, "a push to the bottom counts as much"
+    assert partner_flag(own, pushed, y) > 6
+    assert partner_flag(own, -pushed, 2 - y) > 6, "a push to the bottom counts as much"
 
 
 def test_too_few_or_equal_labels_say_nothing() -> None:

@@ -21,15 +21,14 @@ def replace_private_by(path: Path, write: Callable[[Path], object], mode: int = 
         write(Path(folder) / path.name)
         for new in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
             new.chmod(mode)
-            with open(new, "rb") as handle:
-                os.fsync(handle.fileno())
+            sync(new)
             new.replace(path.parent / new.name)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(folder: Path) -> None:
-    """A rename is on disk once its folder is."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Put a file, or the names in a folder, on disk: a rename is there once its folder is."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

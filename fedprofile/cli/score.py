@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedprofile.errors import UsageError
 
@@ -48,8 +49,7 @@ def score(args: argparse.Namespace) -> int:
 
     bundle, trust, shadow, alone = args.bundle, None if args.key is None else read_keys(args.key), None, None
     if str(bundle) == CHAMPION:
-        bundle, trust, shadow = _champion(args)
-        alone = _why_alone(args, bundle, trust)
+        bundle, trust, shadow, alone = _champion(args)
     elif args.registry is not None:
         raise UsageError("--registry goes with @champion", f"Give {CHAMPION} as BUNDLE, or leave --registry out.")
     done = score_file(
@@ -68,8 +68,10 @@ def score(args: argparse.Namespace) -> int:
     return 0
 
 
-def _champion(args: argparse.Namespace) -> tuple[Path, Trust, Shadow | None]:
-    """The champion's bundle and its trainer's key, by the signed log; and the shadow, if there is one."""
+def _champion(args: argparse.Namespace) -> tuple[Path, Trust, Shadow | None, str | None]:
+    """The champion's bundle and its trainer's key, by the signed log; the shadow, if there is one; why it is served
+    bank alone, if it is.
+    """
     from fedprofile.cli.registry_version import fetcher, opened
     from fedprofile.registry.batch import Shadow
     from fedprofile.registry.version import have
@@ -85,18 +87,18 @@ def _champion(args: argparse.Namespace) -> tuple[Path, Trust, Shadow | None]:
         if manifest is not None:
             have(registry, state, manifest, fetcher(registry))
             found.append((registry.shelf.folder(manifest), frozenset({bytes.fromhex(state.release(manifest).trainer)})))
-    return *found[0], Shadow(registry.path, *found[1]) if state.shadow else None
+    beside = Shadow(registry.path, *found[1]) if state.shadow else None
+    return *found[0], beside, _why_alone(args, registry.shelf.meta(state.champion))
 
 
-def _why_alone(args: argparse.Namespace, bundle: Path, trust: Trust) -> str | None:
-    """Whether partners can still stand behind the champion's scores, by its signed bundle and the bank's home."""
+def _why_alone(args: argparse.Namespace, meta: Mapping[str, Any]) -> str | None:
+    """Whether partners can still stand behind the champion's scores, by its bundle and the bank's home."""
     from fedprofile.node.encoders import finished_runs
     from fedprofile.node.home import NodeHome
-    from fedprofile.registry.bundle import open_bundle
     from fedprofile.registry.serving import why_bank_alone
 
     finished = None if args.home is None else [run["plan"] for run in finished_runs(NodeHome(args.home))]
-    return why_bank_alone(open_bundle(bundle, trust).meta, finished)
+    return why_bank_alone(meta, finished)
 
 
 def _permit(args: argparse.Namespace) -> Permit | None:

@@ -120,9 +120,8 @@ class Coordinator:
         renewed = {"flower_key": request.flower_key, "release": request.release, "signature": request.signature}
         same = held is not None and replace(held, **renewed) == request
         if same and roster is not None and request.party in {p.id for p in roster.parties}:
-            if (
-                self.link.running
-            ):  # a new key for dialling or a new release; the identity is the old one, so the roster stays
+            # a new key for dialling or a new release; the identity is the old one, so the roster stays
+            if self.link.running:
                 self.admit()
             return Enrolled("request", request.party, request.fingerprint, roster, ())
         return self._propose(self.requests(), Enrolled("request", request.party, request.fingerprint, None, ()))

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from fedprofile.errors import DataError, ProtocolError
+from fedprofile.files import sync
 from fedprofile.secagg.identity import verify
 from fedprofile.types import canonical, digest
 
@@ -176,7 +177,7 @@ class Chain:
             if file.seek(0, os.SEEK_END):
                 raise DataError(self._pin.name, "the head of a chain is missing", "Restore it from the backup.")
             self._keep(START)
-            _sync_folder(self.path.parent)
+            sync(self.path.parent)
         head = self.pinned()
         if file.seek(0, os.SEEK_END) < head.end:
             raise self._broken(head.seq, "lines were cut: the chain ends before its head")
@@ -248,11 +249,3 @@ def _encode(body: Record, mark: bytes, signature: bytes) -> bytes:
 def _write_whole(file: FileIO, data: bytes) -> None:
     while data:
         data = data[file.write(data) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedprofile.errors import DataError, UsageError
+from fedprofile.files import sync
 from fedprofile.registry.files import BODY, MANIFEST, MEND, Sealed, read_sealed
 
 
@@ -32,7 +32,7 @@ class Shelf:
                 copy = Path(new) / manifest
                 shutil.copytree(folder, copy, symlinks=True)
                 for file in copy.iterdir():
-                    _sync(file)
+                    sync(file)
                 try:
                     copy.rename(self.root / "bundles" / manifest)
                 except OSError:  # another process has just put the same one
@@ -78,11 +78,3 @@ class Shelf:
     def report(self, report: str) -> Path | None:
         place = self.root / "reports" / report
         return place if place.is_dir() else None
-
-
-def _sync(file: Path) -> None:
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

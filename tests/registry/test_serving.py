@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from desk import PLAN, WORD, Desk, actor, small_model
+from desk import PLAN, WORD, Desk, actor
 
 from fedprofile.acknowledging import Acknowledgement
 from fedprofile.cli.main import main
@@ -22,16 +21,6 @@ from fedprofile.registry.serving import encoder_digests, served
 
 N = 40
 NONE = {"digest": None, "signature": None, "reason": "it did not finish"}
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return small_model()
-
-
-@pytest.fixture
-def desk(tmp_path: Path, model: Any) -> Desk:
-    return Desk(tmp_path, model)
 
 
 def _score(desk: Desk, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[dict[str, Any], str, bytes]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from desk import WORD, Desk, actor, small_model
+from desk import WORD, Desk, actor
 from office import key
 
 from fedprofile.cli.main import main
@@ -20,16 +20,6 @@ from fedprofile.registry.reference import ALONE, FUSED
 from fedprofile.registry.shadowing import CELLS, NEVER, recall, remember, score_beside, shadow_measures
 
 N = 60
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return small_model()
-
-
-@pytest.fixture
-def desk(tmp_path: Path, model: Any) -> Desk:
-    return Desk(tmp_path, model)
 
 
 def bundle(desk: Desk, name: str, **facts: Any) -> Path:

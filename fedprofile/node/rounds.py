@@ -22,7 +22,7 @@ from fedprofile.node.sums import Shapes, check_planned, encoder_tensors, shared_
 from fedprofile.secagg.client import ClientSession
 from fedprofile.secagg.encoding import quantise
 from fedprofile.secagg.messages import Round
-from fedprofile.secagg.wire import claims
+from fedprofile.secagg.wire import Buffer, claims
 from fedprofile.types import Weights
 
 
@@ -157,7 +157,7 @@ def _models(shared: Weights, encoder: Weights) -> recompute.Models:
 
 def _json(request: Round) -> dict[str, Any]:
     try:
-        body = json.loads(request.model)
+        body = json.loads(bytes(request.model))
     except ValueError:
         raise RemoteProtocolError("bad_request", "the request's model is not JSON") from None
     if not isinstance(body, dict):
@@ -165,15 +165,15 @@ def _json(request: Round) -> dict[str, Any]:
     return body
 
 
-def tensors(data: bytes) -> dict[str, npt.NDArray[Any]]:
+def tensors(data: Buffer) -> dict[str, npt.NDArray[Any]]:
     """Raises RemoteProtocolError("bad_model") for bytes that are no safetensors."""
     try:
-        return load(data)
+        return load(bytes(data))
     except SafetensorError:
         raise RemoteProtocolError("bad_model", "not a safetensors file") from None
 
 
-def _weights(data: bytes, shapes: Shapes) -> Weights:
+def _weights(data: Buffer, shapes: Shapes) -> Weights:
     if not shapes:
         if data:
             raise RemoteProtocolError("bad_model", "weights that the plan does not share")
@@ -186,10 +186,10 @@ def _weights(data: bytes, shapes: Shapes) -> Weights:
     return {n: weights[n] for n in shapes}
 
 
-def _role_weights(run: NodeRun, data: bytes) -> Weights:
+def _role_weights(run: NodeRun, data: Buffer) -> Weights:
     """The encoder names the bins it was made for; other members' bins would make another network of it."""
     weights = _weights(data, encoder_tensors(run))
-    head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    head = json.loads(bytes(data[8 : 8 + int.from_bytes(data[:8], "little")]))
     if head.get("__metadata__", {}).get("bins", "").encode() != run.home.read("bins"):
         raise RemoteProtocolError("wrong_bins", "the role's encoder was made for other bins")
     return weights

@@ -14,8 +14,7 @@ from fedprofile.secagg.record import Entry, round_entry
 from fedprofile.secagg.round_messages import MaskedSum, Round, Upload
 from fedprofile.secagg.setup_session import Journal, SetupSession
 from fedprofile.secagg.transitions import STRICT_AT_NODE, State, Sum, Table
-from fedprofile.secagg.tree import tree_root
-from fedprofile.secagg.wire import ZERO_HASH
+from fedprofile.secagg.wire import ZERO_HASH, Buffer
 from fedprofile.types import Quantised, RoundId
 
 __all__ = ["ClientSession", "Journal", "State"]
@@ -67,8 +66,7 @@ class ClientSession(SetupSession):
         if len(audit_head) != len(ZERO_HASH):
             raise local("wrong_length", "audit_head has 32 bytes")
         y = pack(quantised, round.layout, threads=self._threads)
-        root = tree_root(y, threads=self._threads)
-        mac = self._identity.mac("integers/2", round.id.run_id, round.basis, root).hex()
+        mac = self._identity.tag(y, "integers/3", round.id.run_id, round.basis).hex()
         if self._record.mac_of_retry(round) not in ("", mac):
             raise local("retry_differs", "other integers than in the first attempt")
         self._mask(y, round, h)
@@ -103,7 +101,7 @@ class ClientSession(SetupSession):
         sums = unpack(vectors(total, round.layout), round.layout)
         return dequantise(sums, round.layout, threads=self._threads)
 
-    def _mask(self, y: bytearray, round: Round, h: bytes) -> None:
+    def _mask(self, y: Buffer, round: Round, h: bytes) -> None:
         """Adds this node's pads; the opener adds them to the others' sum, where they cancel what is left."""
         if self.profile != "none":
             add_masks(vectors(y, round.layout), self._ready().pads(h, round.cohort), threads=self._threads)

@@ -103,15 +103,18 @@ def vectors(buffer: Buffer, layout: Layout) -> dict[int, Array]:
     return views
 
 
-def pack(quantised: Quantised, layout: Layout, *, threads: int = 1) -> bytearray:
-    """The vector of ``layout.nbytes`` bytes. Raises LocalProtocolError("bad_values") for integers of another layout."""
+def pack(quantised: Quantised, layout: Layout, *, threads: int = 1) -> memoryview:
+    """The vector of ``layout.nbytes`` bytes, to be masked in place.
+
+    Raises LocalProtocolError("bad_values") for integers of another layout.
+    """
     if set(quantised.values) != {s.name for s in layout.segments}:
         raise local("bad_values", "integers of another layout")
     for s in layout.segments:
         array = quantised.values[s.name]
         if array.shape != s.shape or array.dtype != RING_DTYPE[s.ring]:
             raise local("bad_values", f"tensor {s.name!r} has another shape or ring than the layout")
-    buffer = bytearray(layout.nbytes)
+    buffer = np.empty(layout.nbytes, np.uint8).data  # numpy asks for large pages, which are there sooner
     places = _places(vectors(buffer, layout), layout)
     pieces = [(places[s.name], quantised.values[s.name].reshape(-1), at) for s, at in _blocks(layout)]
 

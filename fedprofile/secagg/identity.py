@@ -11,9 +11,10 @@ from functools import lru_cache
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from fedprofile.secagg.codes import local, remote
-from fedprofile.secagg.wire import SIGNATURE
+from fedprofile.secagg.wire import SIGNATURE, Buffer
 from fedprofile.types import Party, Roster, digest
 
 ROSTER_TYPE = "Roster"
@@ -52,6 +53,12 @@ class Identity:
     def mac(self, domain: str, *parts: bytes) -> bytes:
         """HMAC-SHA256 under a key that only this node has: lets a journal recognise a value without holding it."""
         return hmac.digest(self._mac_key, digest(domain, *parts), "sha256")
+
+    def tag(self, data: Buffer, domain: str, *parts: bytes) -> bytes:
+        """Poly1305 of ``data``, 16 bytes (RFC 8439), under a key of (domain, parts): a MAC of a vector for a tenth of
+        what a hash costs. Of all data under one (domain, parts) only one tag may ever be written down.
+        """
+        return Poly1305.generate_tag(self.mac(domain, *parts), data)
 
     def __repr__(self) -> str:
         return "Identity()"

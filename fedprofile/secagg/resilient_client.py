@@ -23,7 +23,7 @@ from fedprofile.secagg.round_messages import Round, Upload
 from fedprofile.secagg.setup_messages import SetupReq
 from fedprofile.secagg.shares import deal, held, own_seed, self_key, to_reveal
 from fedprofile.secagg.transitions import RESILIENT_AT_NODE, State, Sum, Table
-from fedprofile.secagg.wire import Items, message_type
+from fedprofile.secagg.wire import Buffer, Items, message_type
 from fedprofile.types import RoundId
 
 
@@ -102,7 +102,7 @@ class ResilientSession(ClientSession):
         if not graph_of(len(contributors), self._common.colluders).tolerates(self.policy.colluders):
             raise refusal("threshold_refused", f"{self.policy.colluders} colluders")
 
-    def _mask(self, y: bytearray, round: Round, h: bytes) -> None:
+    def _mask(self, y: Buffer, round: Round, h: bytes) -> None:
         if round.id.kind == "score":
             return super()._mask(y, round, h)
         pads = self._ready().pads(h, self._circle(round.contributors).neighbours(self.me))

@@ -81,7 +81,7 @@ class Round:
     id: RoundId
     cohort: tuple[str, ...]
     layout: Layout
-    model: bytes = field(repr=False)
+    model: Buffer = field(repr=False)
     policy_hash: bytes
     audit_head: bytes = ZERO_HASH
     spine_hash: bytes = ZERO_HASH
@@ -130,11 +130,14 @@ class Round:
 
     @classmethod
     def decode(cls, data: Buffer, roster: Roster, *, threads: int = 1) -> Self:
-        """Raises RemoteProtocolError, "bad_model_hash" where header and content differ."""
+        """``model`` is a view into ``data``.
+
+        Raises RemoteProtocolError, "bad_model_hash" where header and content differ.
+        """
         r = Reader(data, cls.TYPE, cls.MAX)
         header, id, cohort = r.take(), take_round_id(r, roster), take_parties(r, roster)
         policy, audit, spine, bundle = (r.take(HASH) for _ in range(4))
-        epoch, layout, model = r.integer(8), take_layout(r), r.take(maximum=MAX_MODEL)
+        epoch, layout, model = r.integer(8), take_layout(r), r.view(maximum=MAX_MODEL)
         r.end()
         message = cls(id, cohort, layout, model, policy, audit, spine, bundle, epoch, threads)
         if message.header != header:

@@ -55,13 +55,14 @@ class Block:
 def extremes(arrays: list[Array], threads: int) -> list[tuple[float, float]]:
     """(least, greatest) of each flat array, NaN where it holds one; reads every value once."""
     found: list[list[tuple[float, float]]] = [[] for _ in arrays]
+    step = _step(threads)
 
     def work(jobs: Iterator[tuple[int, int]]) -> None:
         for i, at in jobs:
-            part = arrays[i][at : at + CHUNK]
+            part = arrays[i][at : at + step]
             found[i].append((float(part.min()), float(part.max())))
 
-    spread(work, [(i, at) for i, a in enumerate(arrays) for at in range(0, a.size, CHUNK)], threads)
+    spread(work, [(i, at) for i, a in enumerate(arrays) for at in range(0, a.size, step)], threads)
     return [(float(np.min(f, axis=0)[0]), float(np.max(f, axis=0)[1])) for f in found]
 
 
@@ -71,16 +72,22 @@ def round_all(tensors: list[Tensor], seed: bytes, threads: int) -> int:
     blocks = [Block(t, at, number) for number, (t, at) in enumerate(starts)]
 
     def work(jobs: Iterator[Block]) -> int:
-        scratch = _Scratch(min(CHUNK, max(t.values.size for t in tensors)))
+        scratch = _Scratch(min(_step(threads), max(t.values.size for t in tensors)))
         return sum(_round_block(block, seed, scratch) for block in jobs)
 
     return sum(spread(work, blocks, threads))
+
+
+def _step(threads: int) -> int:
+    """Elements at a time: with other threads four times as many, since each call takes the interpreter lock."""
+    return CHUNK if threads == 1 else 4 * CHUNK
 
 
 class _Scratch:
     """The buffers of one thread, for n elements."""
 
     def __init__(self, n: int) -> None:
+        self.size = n
         self.real, self.other, self.flag = np.empty(n), np.empty(n), np.empty(n, bool)
         self.bytes = bytearray(n * 4 + SLACK)
 
@@ -89,8 +96,9 @@ def _round_block(block: Block, seed: bytes, scratch: _Scratch) -> int:
     stream, tensor, over = open_stream(seed, nonce(0, block.number)), block.tensor, 0
     end = min(block.start + SEGMENT, tensor.values.size)
     kernel, width = KERNELS[tensor.segment.ring], DITHER_BYTES[tensor.segment.ring]
-    for at in range(block.start, end, CHUNK):
-        part = slice(at, min(at + CHUNK, end))
+    step = min(scratch.size, len(ZEROS) // width)
+    for at in range(block.start, end, step):
+        part = slice(at, min(at + step, end))
         n = part.stop - at
         stream.update_into(ZEROS[: n * width], scratch.bytes)
         with np.errstate(over="ignore"):  # what overflows is clipped

@@ -51,15 +51,16 @@ def changed_model(world, request, part=0, by=None):
     """The model of a request with the lowest bit of one weight turned, or changed ``by`` a function."""
     own, _ = split(request)
     round = Round.decode(own[part], world.job.roster)
-    weights = load(round.model)
+    sent = bytes(round.model)
+    weights = load(sent)
     name = "trunk.heads.bias" if "trunk.heads.bias" in weights else sorted(weights)[0]
     flat = weights[name].view(np.uint32)
     flat[(0,) * flat.ndim] ^= 1
     head = {}
     if part:
-        length = int.from_bytes(round.model[:8], "little")
-        head = json.loads(round.model[8 : 8 + length])["__metadata__"]
-    model = save(by(load(round.model)) if by else weights, metadata=head or None)
+        length = int.from_bytes(sent[:8], "little")
+        head = json.loads(sent[8 : 8 + length])["__metadata__"]
+    model = save(by(load(sent)) if by else weights, metadata=head or None)
     return replace(round, model=model).encode()
 
 

@@ -60,7 +60,9 @@ def test_a_restarted_node_retries_with_the_same_integers(ready, change):
 def test_a_retry_about_another_model_is_refused(ready, change):
     world, requests = ready
     assert code(world, "tax", *parts_of(requests["tax"])) is None
-    model = {n: w + 1 for n, w in load(Round.decode(parts_of(requests["tax"])[0], world.job.roster).model).items()}
+    model = {
+        n: w + 1 for n, w in load(bytes(Round.decode(parts_of(requests["tax"])[0], world.job.roster).model)).items()
+    }
     assert code(world, "tax", change(world, requests["tax"], attempt=1, model=save(model))) == "retry_differs"
     assert code(world, "tax", change(world, requests["tax"])) == "stale_round"
 
@@ -106,7 +108,7 @@ def test_the_weights_must_be_those_that_the_round_names(ready):
 
 def test_weights_that_are_not_finite_are_refused(ready, change):
     world, requests = ready
-    model = load(Round.decode(parts_of(requests["tax"])[0], world.job.roster).model)
+    model = load(bytes(Round.decode(parts_of(requests["tax"])[0], world.job.roster).model))
     model["trunk.heads.bias"] = np.full_like(model["trunk.heads.bias"], np.nan)
     assert code(world, "tax", change(world, requests["tax"], model=save(model))) == "bad_model"
 
@@ -150,7 +152,7 @@ def test_an_encoder_made_for_other_bins_is_refused(roles_ready, change):
     world, requests = roles_ready
     request = requests["tax-1"]
     update, role = parts_of(request)
-    model = load(Round.decode(role, world.job.roster).model)
+    model = load(bytes(Round.decode(role, world.job.roster).model))
     foreign = change(world, request, 1, model=save(model, metadata={"bins": "0" * 64}))
     assert code(world, "tax-1", update, foreign) == "wrong_bins"
     world.nodes.clear()

@@ -46,7 +46,7 @@ def test_round_one_starts_from_the_trained_weights_and_the_run_ends(world: Any) 
     outcome = warm.drive(via=via)
     assert set(first) == set(warm.homes)
     for part in first.values():
-        sent = load(Round.decode(part, warm.job.roster).model)
+        sent = load(bytes(Round.decode(part, warm.job.roster).model))
         assert {n: w.tobytes() for n, w in sent.items()} == {n: w.tobytes() for n, w in weights.items()}
     moved = [float(np.abs(outcome.shared[n] - weights[n]).max()) for n in weights]
     assert 0 < max(moved) < 0.25

@@ -85,7 +85,7 @@ def test_whole_steps_stay_whole_and_the_clip_itself_is_no_saturation(ring):
 
 
 def test_any_number_of_threads_gives_the_same_integers(byte_stream):
-    sizes = {"a": (16, SEGMENT + CHUNK + 3), "b": (32, SEGMENT + 1), "c": (64, CHUNK + 5), "d": (16, 1)}
+    sizes = {"a": (16, SEGMENT + CHUNK + 3), "b": (32, SEGMENT + 1), "c": (64, 3 * CHUNK + 5), "d": (16, 1)}
     layout = Layout(tuple(Segment(n, (size,), ring, 1.0, 2**-9) for n, (ring, size) in sizes.items()))
     rng = np.random.default_rng(0)
     values = {s.name: rng.normal(0, 0.6, s.shape).astype(np.float32) for s in layout.segments}

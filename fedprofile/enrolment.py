@@ -104,7 +104,8 @@ class Request:
 class Invitation:
     """A proposed roster, the federation's policy, and where and how its coordinator is reached.
 
-    ``ca`` is PEM; ``fab`` the SHA-256 of the only Flower bundle that the coordinator will send.
+    ``ca`` is PEM; ``fab`` the SHA-256 of the only Flower bundle that the coordinator will send; ``previous`` the roster
+    in force with its signatures, which the proposal names by hash.
     """
 
     federation: str
@@ -113,10 +114,11 @@ class Invitation:
     coordinator: str
     ca: str
     fab: str
+    previous: Roster | None = None
 
     @property
     def fingerprint(self) -> str:
-        mine = canonical({k: v for k, v in self.to_json().items() if k != "roster"})
+        mine = canonical({k: v for k, v in self.to_json().items() if k not in ("roster", "previous")})
         return spoken(digest("invitation/1", self.roster.hash, mine))
 
     def to_json(self) -> dict[str, Any]:
@@ -128,12 +130,15 @@ class Invitation:
             "coordinator": self.coordinator,
             "ca": self.ca,
             "fab": self.fab,
+            "previous": self.previous.to_json() if self.previous else None,
         }
 
     @staticmethod
     def from_json(raw: Mapping[str, Any]) -> Invitation:
         roster, policy = Roster.from_json(raw["roster"]), Policy.from_json(raw["policy"])
-        return Invitation(str(raw["federation"]), roster, policy, str(raw["coordinator"]), str(raw["ca"]), raw["fab"])
+        previous = Roster.from_json(raw["previous"]) if raw.get("previous") else None
+        place = str(raw["coordinator"]), str(raw["ca"]), str(raw["fab"])
+        return Invitation(str(raw["federation"]), roster, policy, *place, previous)
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,8 @@ def test_an_invitation_is_known_by_all_that_it_says(tmp_path):
     roster = next_roster(None, requests("bank", "shop", "tax"))
     invitation = Invitation("f", roster, Policy(), "host:1", "pem", "ab")
     assert read_document(write_document(tmp_path / "i.json", invitation)) == invitation
+    second = replace(invitation, previous=sign_roster(roster, {"tax": identity("tax")}))
+    assert read_document(write_document(tmp_path / "j.json", second)) == second
     other = replace(roster, label_owner="tax")
     changes = (
         {"federation": "g"}, {"roster": other}, {"policy": Policy(clip=9.0)}, {"coordinator": "host:2"}, {"ca": "x"},

@@ -249,7 +249,7 @@ class Coordinator:
         settings = self.link.settings
         ca = self.link.authority.certificate.read_text()
         address = f"{self._overrides()['dialled']}:{settings.port}"
-        return Invitation(settings.federation, roster, policy, address, ca, fab_hash())
+        return Invitation(settings.federation, roster, policy, address, ca, fab_hash(), self.roster())
 
     def renew_invitation(self) -> bool:
         """Say in it what the certificates are now, where one is out to be signed; whether that changed it."""

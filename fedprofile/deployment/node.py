@@ -34,7 +34,7 @@ from fedprofile.node.audit import NodeAudit, log_of, record
 from fedprofile.node.encoders import FOLDER as ENCODERS
 from fedprofile.node.home import NodeConfig, NodeHome
 from fedprofile.node.journal import Journal
-from fedprofile.node.membership import CA, pinned_roster, sign_invitation, signed_invitation
+from fedprofile.node.membership import CA, followed_roster, pinned_roster, sign_invitation, signed_invitation
 from fedprofile.node.policy import read_policy, write_policy
 from fedprofile.node.secret import FILE as SECRET
 from fedprofile.node.secret import encrypted, find_passphrase
@@ -158,9 +158,9 @@ def read_invitation(path: Path) -> Invitation:
 
 
 def changes(home: NodeHome, invitation: Invitation) -> dict[str, list[str]]:
-    """Parties that an invitation adds, changes and removes, against the pinned roster."""
-    pinned = pinned_roster(home)
-    before = {p.id: p for p in pinned.parties} if pinned else {}
+    """Parties that an invitation adds, changes and removes, against the roster that it has to follow."""
+    followed = followed_roster(home, invitation)
+    before = {p.id: p for p in followed.parties} if followed else {}
     after = {p.id: p for p in invitation.roster.parties}
     return {
         "added": sorted(after.keys() - before.keys()),

@@ -135,3 +135,16 @@ def verify_roster(roster: Roster, previous: Roster | None = None) -> None:
         verify(keys[party], ROSTER_TYPE, roster.hash, sig)
     if missing := sorted(set(electors) - set(signers)):
         raise remote("unsigned_roster", f"not signed by {', '.join(missing)}")
+
+
+def verify_members(roster: Roster) -> None:
+    """Every party of the roster signed it: all that a newcomer can check of a version from before its time.
+
+    Raises RemoteProtocolError: unsigned_roster or bad_signature; LocalProtocolError("bad_roster").
+    """
+    check_roster(roster)
+    signatures = dict(roster.signatures)
+    for party in roster.parties:
+        if party.id not in signatures:
+            raise remote("unsigned_roster", f"not signed by {party.id}")
+        verify(party.sign_pk, ROSTER_TYPE, roster.hash, signatures[party.id])

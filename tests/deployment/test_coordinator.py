@@ -25,8 +25,11 @@ from fedprofile.errors import DeploymentError, FedprofileError, UsageError
 from fedprofile.flower import server_app
 from fedprofile.flower.node_key import make_node_key
 from fedprofile.flower.processes import SUPERVISOR
+from fedprofile.node.home import NodeConfig, NodeHome
+from fedprofile.node.membership import pin, pinned_roster, sign_invitation
+from fedprofile.node.policy import write_policy
 from fedprofile.secagg.identity import Identity
-from fedprofile.types import Schema, Task
+from fedprofile.types import Policy, Schema, Task
 
 PARTIES = ("bank", "shop", "tax")
 OVERRIDES = ("tracking=none", "secure.min_hidden=1", "fusion.min_views=1")
@@ -210,3 +213,27 @@ def test_an_invitation_that_is_out_holds_the_certificates_as_they_are(desk, ask,
     after = read_document(desk.folder / "invitation.json")
     assert after == replace(before, ca=desk.link.authority.certificate.read_text()) != before
     assert desk.proposal().signatures == (("shop", signed.signature),)
+
+
+def test_a_party_joins_a_federation_that_no_run_has_told_its_members_of(desk, ask, tmp_path):
+    """Two versions one after the other, without a training between them: the members and each newcomer can follow."""
+
+    def home(party: str) -> NodeHome:
+        made = NodeHome.create(tmp_path / party, NodeConfig(party, party, "", "own", "simulated", approve="ask"))
+        write_policy(made, Policy())
+        return made
+
+    homes = {party: home(party) for party in PARTIES}
+    first = replace(read_document(desk.folder / "invitation.json"), roster=desk.roster())
+    for party, member in homes.items():
+        sign_invitation(member, first, identity(party))
+    for newcomer in ("doctor", "taxman"):
+        enrol(desk, ask(newcomer))
+        homes[newcomer] = home(newcomer)
+        invitation = read_document(desk.folder / "invitation.json")
+        for party, member in homes.items():
+            enrol(desk, sign_invitation(member, invitation, identity(party)))
+    assert desk.roster().version == 3
+    for member in homes.values():
+        pin(member, desk.roster())
+        assert pinned_roster(member) == desk.roster()

@@ -29,8 +29,8 @@ def roster(*parties: str, before=None):
     return next_roster(before, held)
 
 
-def invitation(proposed) -> Invitation:
-    return Invitation("f", proposed, COMMON, "localhost:1", "-----PEM", "ab")
+def invitation(proposed, before=None) -> Invitation:
+    return Invitation("f", proposed, COMMON, "localhost:1", "-----PEM", "ab", before)
 
 
 def signed(proposed, *parties: str):
@@ -44,8 +44,12 @@ def home(tmp_path):
     return made
 
 
-def sign(home, proposed):
-    return sign_invitation(home, invitation(proposed), identity("tax"))
+def sign(home, proposed, before=None):
+    return sign_invitation(home, invitation(proposed, before), identity("tax"))
+
+
+def everybody(proposed):
+    return signed(proposed, *(p.id for p in proposed.parties))
 
 
 def test_a_roster_that_all_signed_is_pinned_with_the_federations_policy(home):
@@ -104,6 +108,62 @@ def test_rosters_never_go_back_nor_skip(home):
     for wrong in (first, roster("bank", "medical", "tax"), replace(second, version=3)):
         with pytest.raises(UsageError, match="has pinned version 1"):
             sign(home, wrong)
+
+
+def test_a_version_that_no_run_has_brought_is_followed_all_the_same(home):
+    first = everybody(roster("bank", "shop", "tax"))
+    second = everybody(roster("bank", "medical", "shop", "tax", before=first))
+    third = everybody(roster("bank", "medical", "tax", before=second))
+    sign(home, first)
+    sign(home, second, first)
+    assert pinned_roster(home) == first
+    with pytest.raises(UsageError, match="has pinned version 1"):
+        sign(home, third)
+    sign(home, third, second)
+    assert pinned_roster(home) == second
+    pin(home, sign_roster(third, {"shop": identity("shop")}))
+    assert pinned_roster(home).version == 3
+
+
+def test_no_version_is_passed_over_that_this_node_did_not_sign(home):
+    first = everybody(roster("bank", "shop", "tax"))
+    second = roster("bank", "medical", "shop", "tax", before=first)
+    third = roster("bank", "medical", "tax", before=second)
+    sign(home, first)
+    with pytest.raises(UsageError, match=r"version 2 is in force.*has not signed"):
+        sign(home, third, everybody(second))
+    sign(home, second, first)
+    for party in ("bank", "medical", "shop", "tax"):
+        others = {"bank", "medical", "shop", "tax"} - {party}
+        with pytest.raises(UsageError, match=rf"version 2 is in force.*{party}"):
+            sign(home, third, signed(second, *others))
+    twin = everybody(roster("bank", "shop", "tax", before=replace(first, label_owner="tax")))
+    with pytest.raises(UsageError, match="has not signed"):
+        sign(home, roster("bank", "tax", before=twin), twin)
+    assert pinned_roster(home) == first
+
+
+def test_a_newcomer_starts_from_the_version_in_force(home):
+    first = everybody(roster("bank", "shop"))
+    second = roster("bank", "shop", "tax", before=first)
+    with pytest.raises(UsageError, match=r"in force.*not signed by shop"):
+        sign(home, second, signed(roster("bank", "shop"), "bank"))
+    forged = replace(first, signatures=tuple((party, bytes(64)) for party, _ in first.signatures))
+    with pytest.raises(UsageError, match=r"in force.*bad_signature"):
+        sign(home, second, forged)
+    sign(home, second, first)
+    assert pinned_roster(home) is None
+    third = everybody(roster("bank", "medical", "shop", "tax", before=second))
+    sign(home, third, everybody(second))
+    assert pinned_roster(home) == everybody(second)
+    pin(home, third)
+    assert pinned_roster(home).version == 3
+
+
+def test_a_home_made_anew_for_a_member_takes_nobodys_word(home):
+    first = everybody(roster("bank", "shop", "tax"))
+    with pytest.raises(UsageError, match="has not signed"):
+        sign(home, roster("bank", "medical", "shop", "tax", before=first), first)
 
 
 def test_an_invitation_with_another_key_for_this_party_is_refused(home):

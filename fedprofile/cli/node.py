@@ -75,9 +75,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     policy = verb("policy", _policy, "show this node's own limits, or tighten them", "policy my-node max_uploads=100")
     policy.add_argument("changes", nargs="*", default=[], metavar="KEY=VALUE")
 
-    conclude = verb("conclude", _conclude, "the label owner: fuse, judge, write the model", "conclude my-node --out m1")
-    conclude.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
-    conclude.add_argument("--tracking", metavar="URI", help="the bank's own MLflow store; default: none")
+    _add_conclude(
+        verb("conclude", _conclude, "the label owner: fuse, judge, write the model", "conclude my-node --out m1")
+    )
 
     bundle = add_verb(
         verbs, "bundle", _bundle, "all wheels, hashes and an SBOM, to install without a network",
@@ -88,6 +88,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     verb("rotate", _rotate, "make a new key for dialling", "rotate my-node")
     verb("leave", _leave, "after a roster without this node: forget the run's state", "leave my-node")
+
+
+def _add_conclude(conclude: argparse.ArgumentParser) -> None:
+    which = conclude.add_mutually_exclusive_group(required=True)
+    which.add_argument("--out", type=Path, metavar="DIR", help="a new folder")
+    which.add_argument("--drop", action="store_true", help="make no model of it: the next plan may begin")
+    conclude.add_argument("--tracking", metavar="URI", help="the bank's own MLflow store; default: none")
 
 
 def _home(args: argparse.Namespace) -> NodeHome:
@@ -315,9 +322,12 @@ def _policy(args: argparse.Namespace) -> int:
 
 
 def _conclude(args: argparse.Namespace) -> int:
-    from fedprofile.deployment.label_owner import conclude
+    from fedprofile.deployment.label_owner import conclude, drop
     from fedprofile.report.words import quality
 
+    if args.drop:
+        plan = drop(_home(args))
+        return print_result(args, {"dropped": plan}, f"Dropped the training of plan {plan[:12]}: it gives no model.")
     done = conclude(_home(args), args.out, args.tracking)
     lines = [f"{'task':<14}{'bank alone':>12}{'federated':>12}   AUC on test customers"]
     for name, task in done.tasks.items():

@@ -21,7 +21,7 @@ from fedprofile.enrolment import Request
 from fedprofile.errors import UsageError
 from fedprofile.governance.permits import SimulatedPermit
 from fedprofile.label_owner.home import write_owner
-from fedprofile.label_owner.party import SCORE_SUM, SHARED_MODEL, TRAIN_BELOW
+from fedprofile.label_owner.party import SCORE_SUM, SHARED_MODEL, TRAIN_BELOW, mark_concluded, unconcluded
 from fedprofile.node.home import NodeHome
 from fedprofile.node.intake import home_contract
 from fedprofile.node.membership import pinned_roster
@@ -97,8 +97,24 @@ def conclude(home: NodeHome, out: Path, uri: str | None, view_dropout: float = 0
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
+    with home.lock():
+        if _ended(home) == (held, scores):
+            mark_concluded(home)
     version = None if uri is None else _register(uri, out, plan, tasks)
     return Concluded(out / "bundle", tasks, version, quality)
+
+
+def drop(home: NodeHome) -> str:
+    """Let the next plan take the place of a training that ended and was not concluded; returns its plan's hash.
+
+    Raises UsageError where there is none.
+    """
+    with home.lock():
+        held = unconcluded(home)
+        if held is None:
+            raise UsageError("no training waits to be concluded in this home", "The next plan can begin.")
+        mark_concluded(home)
+    return RunPlan.from_json(held).hash.hex()
 
 
 def _ended(home: NodeHome) -> tuple[bytes | None, bytes | None]:

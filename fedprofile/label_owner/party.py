@@ -12,6 +12,7 @@ from fedprofile.aggregation import SCORES
 from fedprofile.alignment.hashing import TRAIN_BELOW, VALID_BELOW, split_bucket
 from fedprofile.alignment.psi import read_views, split
 from fedprofile.alignment.union import NAME
+from fedprofile.crash import crash_at
 from fedprofile.errors import RemoteProtocolError
 from fedprofile.label_owner.aligning import OwnerAligning
 from fedprofile.label_owner.home import read_fold, read_labels, read_membership
@@ -28,10 +29,15 @@ from fedprofile.node.rounds import tensors
 from fedprofile.node.run import NodeRun
 from fedprofile.node.uniting import UNION
 from fedprofile.privacy.sealing import LabelRelease, seal
+from fedprofile.secagg.client import Sums
 from fedprofile.secagg.codes import refusal
+from fedprofile.types import RunPlan
 
 SCORE_SUM = "score_sum.safetensors"
+OPENING = "opening.safetensors"
+"""A sum of scores that the journal may not call open yet."""
 SHARED_MODEL = "shared.safetensors"
+CONCLUDED = "concluded"
 
 
 class LabelOwnerNode(Node):
@@ -47,6 +53,12 @@ class LabelOwnerNode(Node):
         }
         for partners_only in ("align", "align-match", "align-store"):
             del self.handlers[partners_only]
+
+    def _begin_run(self, plan: RunPlan) -> None:
+        """Raises PolicyRefusal("not_concluded") where the last training ended here and nobody has fused its model."""
+        if unconcluded(self.home):
+            raise refusal("not_concluded")
+        super()._begin_run(plan)
 
     def _align_spine(self, envelope: Envelope) -> Envelope:
         fact, parts = self._aligning(OwnerAligning).spine(envelope.parts)
@@ -103,25 +115,37 @@ class LabelOwnerNode(Node):
     def _open_scores(self, envelope: Envelope) -> Envelope:
         """Open the sum once and keep it; asked again after a crash, what was opened stays as it is.
 
-        Where it was opened and could not be kept (a full disk), it is lost, and the run with it: no sum opens twice.
-
-        In a union it comes with one bit a slot: of which slots the coordinator has passed the sum on.
+        It is on disk before the journal says that it is open, so that a full disk or a crash loses no opened sum, and
+        counts only afterwards. In a union it comes with one bit a slot: of which slots the coordinator has passed the
+        sum on.
         """
         united = self.run.plan.align == "union"
         if len(envelope.parts) != 2 + united:
             raise RemoteProtocolError("bad_envelope", "a score sum comes with its request")
-        if self.home.read(SCORE_SUM) is None:
+        if self.home.read(SCORE_SUM) is None and not (self._was_opened() and self.home.read(OPENING)):
             session = self.keeper.current
             request = session.verify_round(envelope.parts[0])
             take_heads(self.run, self.audit, request)
             size = self.run.alignment.size
             passed = read_views(envelope.parts[2], size) if united else np.ones(size, dtype=np.bool_)
-            unpermitted = self._unpermitted()  # whatever may fail comes before the one opening
-            sums = session.open_sum(envelope.parts[1], request)[SCORES].astype(np.float32)
-            sums[~passed] = 0
-            sums[unpermitted] = 0
-            self.home.write_arrays(SCORE_SUM, {"sums": sums, "passed": passed.astype(np.uint8)})
+            unpermitted = self._unpermitted()
+
+            def keep(opened: Sums) -> None:
+                sums = opened[SCORES].astype(np.float32)
+                sums[~passed] = 0
+                sums[unpermitted] = 0
+                self.home.write_arrays(OPENING, {"sums": sums, "passed": passed.astype(np.uint8)})
+
+            session.open_sum(envelope.parts[1], request, keep)
+            crash_at("opened")
+        if self.home.read(SCORE_SUM) is None:
+            self.home.rename(OPENING, SCORE_SUM)
         return Envelope("opened")
+
+    def _was_opened(self) -> bool:
+        """Whether the journal says that the run's sum is open, which a crash may have kept from its name."""
+        run = self.run.plan.run_id.hex()
+        return any((e["event"], e.get("run"), e.get("kind")) == ("open", run, "score") for e in self.journal)
 
     def _unpermitted(self) -> npt.NDArray[np.int64]:
         """Slots of customers whom this node may not score any more; nobody keeps what others said of them."""
@@ -139,6 +163,17 @@ class LabelOwnerNode(Node):
         keep_acknowledged(self.home, self.run.plan.hash, words)
         self._end_run()
         return Envelope("finished")
+
+
+def unconcluded(home: NodeHome) -> bytes | None:
+    """The plan of the home's last training where that has ended, and neither was concluded nor dropped."""
+    ended = all(home.read(name) is not None for name in (SCORE_SUM, SHARED_MODEL))
+    return home.read("plan.json") if ended and home.read(CONCLUDED) is None else None
+
+
+def mark_concluded(home: NodeHome) -> None:
+    """From now on the next plan may take the place of the home's last training."""
+    home.write(CONCLUDED, b"")
 
 
 def open_node(path: Path) -> Node:

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedprofile.errors import UsageError
-from fedprofile.files import replace_private
+from fedprofile.files import replace_private, sync
 from fedprofile.node.secret import FILE as SECRET
 from fedprofile.node.secret import encode_secret, read_secret
 
@@ -145,6 +145,10 @@ class NodeHome:
         """Forget the last run's state; keys and journal stay."""
         for file in self.run.glob("*"):
             file.unlink()
+
+    def rename(self, old: str, new: str) -> None:
+        (self.run / old).replace(self.run / new)
+        sync(self.run)
 
     def remove(self, name: str) -> None:
         (self.run / name).unlink(missing_ok=True)

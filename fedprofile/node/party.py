@@ -180,8 +180,7 @@ class Node:
             return Envelope("pending")
         first = self.home.read("plan.json") != plan.to_json()
         if first:
-            self.home.clear_run()
-            self.home.write("plan.json", plan.to_json())
+            self._begin_run(plan)
         if approval.under:  # what is in the log counts, whatever a crash left in the run's folder
             first = plan.hash.hex() not in begun.get(approval.under, ())
         if approval.by == "policy" and first:
@@ -189,6 +188,10 @@ class Node:
         self._run = None
         self.journal.append({"event": "approved", "plan": plan.hash.hex(), "purpose": plan.purpose})
         return Envelope("approval", {"plan": plan.hash.hex()}, (self.identity.sign("approval", plan.hash),))
+
+    def _begin_run(self, plan: RunPlan) -> None:
+        self.home.clear_run()
+        self.home.write("plan.json", plan.to_json())
 
     def _check_plan(self, plan: RunPlan, profile: object) -> None:
         check_plan(plan, self.roster, self.policy, read_common(self.home), self.home.config.align)

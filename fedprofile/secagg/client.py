@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +21,7 @@ from fedprofile.secagg.wire import ZERO_HASH, Buffer
 from fedprofile.types import Quantised, RoundId
 
 __all__ = ["ClientSession", "Journal", "State"]
+Sums: TypeAlias = dict[str, npt.NDArray[np.float64]]
 
 
 class ClientSession(SetupSession):
@@ -79,9 +83,10 @@ class ClientSession(SetupSession):
         del self._verified[round.id.kind, round.id.scope]
         return upload.encode()
 
-    def open_sum(self, masked: bytes, round: Round) -> dict[str, npt.NDArray[np.float64]]:
+    def open_sum(self, masked: bytes, round: Round, keep: Callable[[Sums], None] = lambda _: None) -> Sums:
         """The opener's own pads removed: segment name -> float64 sum over the contributors, once per (t, kind, scope).
 
+        ``keep`` has the sum before the journal says that it is open; where it fails, nothing was opened.
         Raises RemoteProtocolError (wrong_round, bad_root, wrong_length), PolicyRefusal("opened_before"),
         LocalProtocolError("wrong_opener").
         """
@@ -96,10 +101,11 @@ class ClientSession(SetupSession):
             raise remote("wrong_length", MaskedSum.TYPE)
         total = bytearray(message.y)
         self._mask(total, round, h)
+        sums = dequantise(unpack(vectors(total, round.layout), round.layout), round.layout, threads=self._threads)
+        keep(sums)
         self._commit(round_entry("open", round, self._clock()))
         del self._verified[round.id.kind, round.id.scope]
-        sums = unpack(vectors(total, round.layout), round.layout)
-        return dequantise(sums, round.layout, threads=self._threads)
+        return sums
 
     def _mask(self, y: Buffer, round: Round, h: bytes) -> None:
         """Adds this node's pads; the opener adds them to the others' sum, where they cancel what is left."""

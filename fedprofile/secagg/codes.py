@@ -132,6 +132,7 @@ BEYOND: dict[str, str] = {
     "union_release_changed": "One population a federation, for ever: use align=psi, or new partners.",
     "spine_changed": "A run has one spine; start a new run.",
     "consent_changed": "A customer's permit ended between two attempts: start a new run, without them.",
+    "not_concluded": "The label owner concludes its last training first, or drops it: `fedprofile node conclude`.",
     # audit logs
     "audit_head_mismatch": "Ask who runs the coordinator: nodes were shown different histories of an audit log.",
     "audit_rolled_back": "Ask that party whether its home was put back from a backup: its audit log went back.",

@@ -4,9 +4,10 @@ from safetensors.numpy import load
 from fedprofile.alignment.hashing import split_bucket
 from fedprofile.label_owner.evaluate import owner_data, read_sums
 from fedprofile.label_owner.home import read_membership, write_owner
-from fedprofile.label_owner.party import SCORE_SUM, SHARED_MODEL, LabelOwnerNode, open_node
+from fedprofile.label_owner.party import OPENING, SCORE_SUM, SHARED_MODEL, LabelOwnerNode, open_node
 from fedprofile.messages import Envelope
 from fedprofile.node.encoders import finished_run, finished_runs
+from fedprofile.node.home import NodeHome
 from fedprofile.node.spine import read_spine
 from fedprofile.privacy.sealing import LabelRelease
 
@@ -65,6 +66,33 @@ def test_a_sum_is_opened_once(world):
     again = world.node("bank").handle(requests["bank"])
     assert Envelope.decode(reply).type == Envelope.decode(again).type == "opened"
     assert world.home("bank").read(SCORE_SUM) == kept
+    assert [e["event"] for e in world.node("bank").journal].count("open") == 1
+
+
+def test_a_full_disk_opens_nothing_and_loses_nothing(world):
+    requests = world.drive(until="score-sum")
+    bank, home = world.node("bank"), world.home("bank")
+    room = home.run / "opening.safetensors.new"
+    room.mkdir()  # nothing can be written there
+    assert Envelope.decode(bank.handle(requests["bank"])).body == {"code": "internal_error"}
+    assert "open" not in [e["event"] for e in bank.journal]
+    assert home.read(SCORE_SUM) is None
+    room.rmdir()
+    world.drive()  # as `fedprofile coordinator resume` does, from its checkpoint
+    assert home.read(SCORE_SUM) is not None
+
+
+def test_an_opened_sum_outlives_a_crash_before_it_has_its_name(world, monkeypatch):
+    requests = world.drive(until="score-sum")
+    home = world.home("bank")
+    monkeypatch.setattr(NodeHome, "rename", lambda *_: 1 / 0)
+    assert Envelope.decode(world.node("bank").handle(requests["bank"])).type == "error"
+    assert home.read(SCORE_SUM) is None
+    kept = home.read(OPENING)
+    monkeypatch.undo()
+    world.nodes.pop("bank")  # keys in memory are gone: nothing can open it again
+    assert Envelope.decode(world.node("bank").handle(requests["bank"])).type == "opened"
+    assert home.read(SCORE_SUM) == kept
     assert [e["event"] for e in world.node("bank").journal].count("open") == 1
 
 

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from fedprofile.errors import LocalProtocolError, RemoteProtocolError
 from fedprofile.messages import DOWNWARD, MAGIC, MAX_BODY, MAX_PARTS, MEANING, PENDING, REPLY_TO, UPWARD, Envelope
+from fedprofile.secagg.wire import MAX_MEMBERS
 
 VALUES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 BODIES = st.dictionaries(st.text(max_size=6), VALUES | st.text(max_size=6), max_size=4)
@@ -92,6 +93,11 @@ def test_a_reply_holds_no_more_than_its_parts_and_four_kib(type_):
 def test_an_oversized_reply_is_refused_where_it_arrives(type_):
     refused(raw(type_, b'{"text":"' + b"x" * MAX_BODY + b'"}'))
     refused(raw(type_, b"{}", (b"x",) * (UPWARD[type_] + 1)))
+
+
+def test_a_message_has_room_for_a_part_of_every_member():
+    labels = Envelope("labels", parts=(b"",) * MAX_MEMBERS)
+    assert Envelope.decode(labels.encode()) == labels
 
 
 def test_no_message_holds_more_than_the_greatest_number_of_parts():

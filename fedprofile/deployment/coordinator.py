@@ -49,6 +49,7 @@ PORT = 9443
 FLOWER_RUN = "flower_run"
 PROGRESS, FAILURE = "progress.json", "failure.json"
 """What a training's ServerApp leaves in its folder."""
+_KILLED = {"what": "its process ended without a word", "mend": "Go on with it: `fedprofile coordinator resume`."}
 _STOPPED = ("the training was stopped", "Go on with it: `fedprofile coordinator resume`.")
 
 
@@ -380,7 +381,18 @@ class Coordinator:
             folder = self.run_folder(None)
         except UsageError:
             return None
-        return {"name": folder.name, **training_state(folder)}
+        state = training_state(folder)
+        if state["state"] == "running" and self._is_over(folder):
+            state = training_state(folder)  # what it said at its end, meanwhile
+            if state["state"] == "running":
+                state = {"state": "failed", **_KILLED}
+        return {"name": folder.name, **state}
+
+    def _is_over(self, folder: Path) -> bool:
+        """Whether SuperLink says that the training's process has ended; False while nothing serves."""
+        if not self.link.running or not (folder / FLOWER_RUN).exists():
+            return False
+        return self.link.run(int((folder / FLOWER_RUN).read_text())).finished
 
     def _read_roster(self, name: str) -> Roster | None:
         file = self.folder / name

@@ -174,6 +174,15 @@ def test_a_training_that_is_ended_with_its_coordinator_is_told_as_stopped(desk):
         follow(desk, folder, lambda *_: None)
 
 
+@pytest.mark.parametrize(("over", "state"), [(True, "failed"), (False, "running")])
+def test_a_training_whose_process_was_killed_is_not_told_as_running(desk, monkeypatch, over, state):
+    training(desk, FLOWER_RUN)
+    monkeypatch.setattr(type(desk.link), "running", property(lambda _: True))
+    monkeypatch.setattr(desk.link, "nodes", lambda: [], raising=False)
+    monkeypatch.setattr(desk.link, "run", lambda _: SimpleNamespace(finished=over), raising=False)
+    assert desk.status()["training"]["state"] == state
+
+
 def test_a_resumed_training_is_told_by_its_new_run_alone(desk):
     with desk.link.processes.hold(SUPERVISOR):
         folder = desk.prepare(())

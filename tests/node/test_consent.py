@@ -17,6 +17,7 @@ from fedprofile.models.batches import Batches
 from fedprofile.node.aligning import Aligning
 from fedprofile.node.consent import bind, ledger_of, trained_with
 from fedprofile.node.run import NodeRun
+from fedprofile.node.source import now
 from fedprofile.node.spine import read_spine
 from fedprofile.node.training import LocalTraining
 from fedprofile.privacy.sealing import LabelRelease
@@ -224,6 +225,16 @@ def test_consent_for_another_purpose_aligns_nobody(asked):
         plan = replace(asked.job.plan, purpose=purpose)
         run = Aligning(home, node.identity, node.roster, node.policy, node.journal, plan, None)
         assert (len(run.ids()[1]) > 0) == expected
+
+
+def test_consent_is_asked_for_the_label_owner_of_the_run_though_a_roster_with_another_one_is_signed(asked):
+    node, home = asked.node("tax"), asked.home("tax")
+    home.configure(label_owner="ecommerce")  # what signing an invitation does, before a run brings that roster
+    plan = asked.job.plan
+    assert len(Aligning(home, node.identity, node.roster, node.policy, node.journal, plan, None).ids()[1]) > 0
+    ids = table_ids(asked, "tax")
+    for roster, allowed in ((node.roster, True), (replace(node.roster, label_owner="ecommerce"), False)):
+        assert NodeRun(home, plan, roster).permit.allowed(ids, "training", now()).all() == allowed
 
 
 def test_a_home_with_a_broken_ledger_aligns_nothing(asked):

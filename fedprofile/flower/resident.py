@@ -186,14 +186,14 @@ class Resident:
                 break
             delivery = self._fleet.pull()
             self._note(last_contact=time.time())
-            if delivery is None:
-                idle = time.monotonic() - last > _IDLE_AFTER_S
-                self._stop.wait(_IDLE_POLL_S if idle else self.settings.poll_s)
-                continue
-            last = time.monotonic()
-            _write(self._inflight, delivery.raw)
-            crash_at("invited")
-            self._handle(delivery)
+            if delivery is not None:
+                _write(self._inflight, delivery.raw)
+                crash_at("invited")
+                self._handle(delivery)
+                last = time.monotonic()
+            # after an answer too, since the next request hangs on all nodes' answers
+            idle = time.monotonic() - last > _IDLE_AFTER_S
+            self._stop.wait(_IDLE_POLL_S if idle else self.settings.poll_s)
 
     def _handle(self, delivery: Delivery) -> None:
         self._note(busy=True, run_id=delivery.run_id, last_message=time.time())

@@ -95,7 +95,7 @@ def wait_for(what, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def test_what_a_node_serves_and_what_it_refuses(nodes):
+def test_what_a_node_serves_and_what_it_refuses(nodes, monkeypatch):
     """One run asks four nodes; only what a node's own list, types and code allow comes back, and no exception's text."""
 
     def fails(message, context):
@@ -111,6 +111,9 @@ def test_what_a_node_serves_and_what_it_refuses(nodes):
         "fails": nodes.make("fails", fails),
         "told": nodes.make("told", told),
     }
+    fleet, fetched = residents["serves"]._fleet, []
+    fetch = fleet._object
+    monkeypatch.setattr(fleet, "_object", lambda run, id: fetched.append(id) or fetch(run, id))
     for name, resident in residents.items():
         nodes.start(name, resident)
     asks = [("serves", "query", "a"), ("serves", "train", "b"), ("serves", "query.other", "c"), ("picky", "query", "d")]
@@ -131,6 +134,7 @@ def test_what_a_node_serves_and_what_it_refuses(nodes):
         "serves": ["message_type_not_allowed"] * 2, "picky": ["bundle_not_allowed"], "fails": ["ValueError"], "told": [],
     }  # fmt: skip
     assert not (nodes.root / "apps").exists(), "no bundle was fetched"
+    assert len(fetched) == 2 + 1 + 1, "of three messages the bytes, and of the first what tells the sender's task"
 
     run, out = nodes.ask(("serves", "query", "g"), config={"rounds": "4"})
     assert nodes.answers(out)[0][2] == [REFUSED_APP, "config_not_allowed"]

@@ -20,7 +20,7 @@ from flwr.serverapp import Grid
 
 from fedprofile.crash import crash_at
 from fedprofile.errors import NodeFailed
-from fedprofile.flower.records import MESSAGE_TYPE, pack, unpack
+from fedprofile.flower.records import MESSAGE_TYPE, OTHER_RELEASE, REFUSED, pack, unpack
 from fedprofile.messages import Envelope
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,10 @@ _FIRST_POLL_S, _POLL_SHARE = 0.1, 0.1
 ANSWER_WITHIN_S = 600.0
 _LOST = frozenset({3, 4, 5, 8})
 """Flower's codes for a message or reply that is gone, a node that is away, a ClientApp process that died."""
-_REASONS = ("bundle_not_allowed", "config_not_allowed")
+_REASONS = (OTHER_RELEASE, "config_not_allowed")
 """Why a node of ours refuses; any other text is whatever its sender wrote."""
-_REFUSED, _NEVER_ARRIVED = 7, (3, "")
-_MENDS = {"bundle_not_allowed": "It runs another release of fedprofile: install the same on all sides, then resume."}
+_NEVER_ARRIVED = (3, "")
+_MENDS = {OTHER_RELEASE: "It runs another release of fedprofile: install the same on all sides, then resume."}
 _abandoned: set[Path] = set()
 
 
@@ -164,7 +164,7 @@ class Exchange:
     def _excuse(self, party: str, code: int, reason: str | None) -> None:
         """Note that a party has to be asked again. Raises NodeFailed where it refuses, or no waiting is due."""
         if code not in _LOST or not self.away_s:
-            why = reason if code == _REFUSED and reason in _REASONS else ""
+            why = reason if code == REFUSED and reason in _REASONS else ""
             raise NodeFailed(party, f"flower_error_{code}", why, _MENDS.get(why, ""))
         log.warning("the answer of %s is lost (Flower's code %d); waiting for it to come back", party, code)
         self._again.setdefault(party, time.monotonic() + self.away_s)

@@ -39,7 +39,7 @@ from fedprofile.crash import crash_at
 from fedprofile.errors import DeploymentError, UsageError
 from fedprofile.flower.fleet import APP_RAISED, LOST, REFUSED_APP, Delivery, FleetClient, RunOver, Stopped, refusal
 from fedprofile.flower.node_key import load_node_key
-from fedprofile.flower.records import MESSAGE_TYPE
+from fedprofile.flower.records import MESSAGE_TYPE, OTHER_RELEASE
 
 log = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ class Resident:
         run = self._fleet.run(delivery.run_id)
         if run.fab_hash not in self.settings.allowed_fabs:
             log.error("a run brings the bundle %s, which this node does not serve", run.fab_hash)
-            return REFUSED_APP, "bundle_not_allowed"
+            return REFUSED_APP, OTHER_RELEASE
         if unknown := sorted(run.config.keys() - IGNORED_CONFIG):
             log.error("a run brings configuration: %d unknown keys", len(unknown))
             return REFUSED_APP, "config_not_allowed"

@@ -1,7 +1,8 @@
 """The Flower app bundle (FAB): one pyproject.toml that points at the installed package, and nothing else.
 
 No code travels with a run. The bundle's hash therefore says which release of fedprofile the coordinator runs, and a
-node lists the hashes that it accepts; ``fab_hash()`` is that of the release installed here.
+node lists the hashes that it accepts; ``fab_hash()`` is that of the release installed here. A stock SuperNode has no
+such list; Flower hands it the bundle's ``release`` instead, which the ClientApp compares.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ clientapp = "fedprofile.flower.client_app:app"
 
 [tool.flwr.app.config]
 job = ""
+release = "{version}"
 """
 
 

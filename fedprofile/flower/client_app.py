@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flwr.app import Context, Message
+from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from fedprofile.errors import UsageError
-from fedprofile.flower.records import pack, unpack
+from fedprofile.flower.records import OTHER_RELEASE, REFUSED, pack, unpack
 
 if TYPE_CHECKING:
     from fedprofile.node.party import Node
@@ -27,6 +28,9 @@ _nodes: dict[Path, Node] = {}
 
 @app.query()
 def answer(message: Message, context: Context) -> Message:
+    # only a stock SuperNode hands a run's configuration on; a resident node has compared the bundle's hash
+    if context.run_config and context.run_config.get("release") != version("fedprofile"):
+        return Message(Error(REFUSED, OTHER_RELEASE), reply_to=message)
     node = _node(_home(context))
     return Message(pack(node.handle(unpack(message))), reply_to=message)
 

@@ -8,34 +8,33 @@ before is the protocol's question (secure-sum 9.3), not the transport's.
 from __future__ import annotations
 
 import functools
-import importlib
-import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedprofile.crash import crash_at
 from fedprofile.errors import NodeFailed
-from fedprofile.flower.records import MESSAGE_TYPE, pack, unpack
+from fedprofile.flower.records import MESSAGE_TYPE, OTHER_RELEASE, REFUSED, pack, unpack
 from fedprofile.messages import Envelope
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 POLL_S = 0.25
+_FIRST_POLL_S, _POLL_SHARE = 0.1, 0.1
 ANSWER_WITHIN_S = 600.0
 _LOST = frozenset({3, 4, 5, 8})
 """Flower's codes for a message or reply that is gone, a node that is away, a ClientApp process that died."""
-_REASONS = ("bundle_not_allowed", "config_not_allowed")
+_REASONS = (OTHER_RELEASE, "config_not_allowed")
 """Why a node of ours refuses; any other text is whatever its sender wrote."""
-_REFUSED, _NEVER_ARRIVED = 7, (3, "")
-_MENDS = {"bundle_not_allowed": "It runs another release of fedprofile: install the same on all sides, then resume."}
+_NEVER_ARRIVED = (3, "")
+_MENDS = {OTHER_RELEASE: "It runs another release of fedprofile: install the same on all sides, then resume."}
 _abandoned: set[Path] = set()
 
 
@@ -84,8 +83,9 @@ class Exchange:
         self._pending, self._again, self._probes = {}, {}, {}
         self._push(requests)
         crash_at("asked")
-        give_up = time.monotonic() + self.answer_s
-        while len(answers) + len(lost) < len(requests):
+        asked = time.monotonic()
+        while True:
+            self._pause(asked)  # first, as nobody answers before it has asked for work
             for party, reply in self._pull():
                 if not reply.has_error():
                     answers[party] = unpack(reply)
@@ -95,14 +95,18 @@ class Exchange:
                     self._excuse(party, reply.error.code, reply.error.reason)
             if len(answers) + len(lost) == len(requests):
                 break
-            if self.abandoned or time.monotonic() > give_up:
+            if self.abandoned or time.monotonic() > asked + self.answer_s:
                 if self.abandoned or not absent:
                     raise NodeFailed(next(p for p in requests if p not in answers), "no_answer")
                 break
             self._probe()
             self._ask_again(requests)
-            time.sleep(getattr(self.grid, "poll", POLL_S))
         return {party: answers[party] for party in requests if party in answers}
+
+    def _pause(self, asked: float) -> None:
+        """Between looks: a tenth of the time that has passed, so that neither short rounds wait nor long ones ask."""
+        share = _POLL_SHARE * (time.monotonic() - asked)
+        time.sleep(getattr(self.grid, "poll", min(max(_FIRST_POLL_S, share), POLL_S)))
 
     def _push(self, requests: Mapping[str, bytes]) -> None:
         messages = [
@@ -160,7 +164,7 @@ class Exchange:
     def _excuse(self, party: str, code: int, reason: str | None) -> None:
         """Note that a party has to be asked again. Raises NodeFailed where it refuses, or no waiting is due."""
         if code not in _LOST or not self.away_s:
-            why = reason if code == _REFUSED and reason in _REASONS else ""
+            why = reason if code == REFUSED and reason in _REASONS else ""
             raise NodeFailed(party, f"flower_error_{code}", why, _MENDS.get(why, ""))
         log.warning("the answer of %s is lost (Flower's code %d); waiting for it to come back", party, code)
         self._again.setdefault(party, time.monotonic() + self.away_s)
@@ -177,17 +181,3 @@ class Exchange:
         for party in back:
             del self._again[party]
         self._push({p: requests[p] for p in back})
-
-
-def quicken_pulls(first_s: float = 0.05, longest_s: float = 0.5, within_s: float = 15.0) -> None:
-    """Let Flower's grid wait .05 s, not 1 s, for the bytes of a reply that is announced, and 15 s, not 180 s, in all.
-
-    Touches a name that Flower does not promise; without it a round costs a second more.
-    """
-    grid: Any = importlib.import_module("flwr.superlink.grid.http_grid")
-    waits = {"initial_backoff": first_s, "backoff_cap": longest_s, "max_time": within_s}
-    pull = getattr(grid, "pull_objects", None)
-    if pull is None or not waits.keys() <= inspect.signature(pull).parameters.keys():
-        log.warning("this release of Flower waits longer for replies")
-    elif not isinstance(pull, functools.partial):
-        grid.pull_objects = functools.partial(pull, **waits)

@@ -52,6 +52,7 @@ from google.protobuf.message import DecodeError
 from fedprofile.crash import crash_at
 from fedprofile.errors import DeploymentError, FedprofileError
 from fedprofile.flower.node_key import public_pem
+from fedprofile.flower.objects import told
 from fedprofile.flower.tls_fault import CLOCK, MENDS, tls_fault
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,10 @@ class Delivery:
         """Its metadata alone, enough to reply to."""
         message: Message = message_from_proto(self._head)
         return message
+
+    def told(self, task: int) -> dict[str, bytes]:
+        """Object id -> content, of what need not be fetched from a sender of this task id."""
+        return told(self._head.metadata, self.tree, task)
 
     @property
     def _head(self) -> Any:
@@ -162,6 +167,7 @@ class FleetClient:
         self._public_key = public_pem(key.public_key())
         self._node = Node()
         self._joined = False
+        self._tasks: dict[int, int] = {}
         self.trouble = ""
         try:
             self._client = FleetHttpClient.from_server_address(
@@ -237,9 +243,10 @@ class FleetClient:
     def fetch(self, delivery: Delivery) -> Message:
         """The whole message. Raises DeploymentError when SuperLink has lost its objects, or they are none."""
         try:
-            contents = {}
+            contents = delivery.told(self._tasks.get(delivery.run_id, 0))
             for tree in iterate_object_tree(delivery.tree):
-                contents[tree.object_id] = self._object(delivery.run_id, tree.object_id)
+                if tree.object_id not in contents:
+                    contents[tree.object_id] = self._object(delivery.run_id, tree.object_id)
             message = inflate_object_from_contents(delivery.tree.object_id, contents)
         except (FedprofileError, httpx.HTTPError):
             raise
@@ -248,6 +255,7 @@ class FleetClient:
         if not isinstance(message, Message):
             raise DeploymentError("SuperLink sent something that is no message")
         message.metadata.__dict__["_message_id"] = delivery.tree.object_id
+        self._tasks = {delivery.run_id: message.metadata.src_task_id or 0}
         return message
 
     def _object(self, run_id: int, object_id: str) -> bytes:

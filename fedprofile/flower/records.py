@@ -8,6 +8,8 @@ from fedprofile.errors import RemoteProtocolError
 
 RECORD, KEY = "fedprofile", "envelope"
 MESSAGE_TYPE = "query"
+REFUSED, OTHER_RELEASE = 7, "bundle_not_allowed"
+"""Flower's code for a bundle that a node does not serve, and our reason for it."""
 
 
 def pack(data: bytes) -> RecordDict:

@@ -39,7 +39,7 @@ from fedprofile.crash import crash_at
 from fedprofile.errors import DeploymentError, UsageError
 from fedprofile.flower.fleet import APP_RAISED, LOST, REFUSED_APP, Delivery, FleetClient, RunOver, Stopped, refusal
 from fedprofile.flower.node_key import load_node_key
-from fedprofile.flower.records import MESSAGE_TYPE
+from fedprofile.flower.records import MESSAGE_TYPE, OTHER_RELEASE
 
 log = logging.getLogger(__name__)
 
@@ -186,14 +186,14 @@ class Resident:
                 break
             delivery = self._fleet.pull()
             self._note(last_contact=time.time())
-            if delivery is None:
-                idle = time.monotonic() - last > _IDLE_AFTER_S
-                self._stop.wait(_IDLE_POLL_S if idle else self.settings.poll_s)
-                continue
-            last = time.monotonic()
-            _write(self._inflight, delivery.raw)
-            crash_at("invited")
-            self._handle(delivery)
+            if delivery is not None:
+                _write(self._inflight, delivery.raw)
+                crash_at("invited")
+                self._handle(delivery)
+                last = time.monotonic()
+            # after an answer too, since the next request hangs on all nodes' answers
+            idle = time.monotonic() - last > _IDLE_AFTER_S
+            self._stop.wait(_IDLE_POLL_S if idle else self.settings.poll_s)
 
     def _handle(self, delivery: Delivery) -> None:
         self._note(busy=True, run_id=delivery.run_id, last_message=time.time())
@@ -235,7 +235,7 @@ class Resident:
         run = self._fleet.run(delivery.run_id)
         if run.fab_hash not in self.settings.allowed_fabs:
             log.error("a run brings the bundle %s, which this node does not serve", run.fab_hash)
-            return REFUSED_APP, "bundle_not_allowed"
+            return REFUSED_APP, OTHER_RELEASE
         if unknown := sorted(run.config.keys() - IGNORED_CONFIG):
             log.error("a run brings configuration: %d unknown keys", len(unknown))
             return REFUSED_APP, "config_not_allowed"

@@ -111,7 +111,7 @@ class _Supervisor:
         if name == "superlink":
             host, _, port = self.superlink.rpartition(":")
             return [
-                str(bin_dir / "flower-superlink"), "--host", host, "--port", port,
+                sys.executable, "-m", "fedprofile.flower.lean_superlink", "--host", host, "--port", port,
                 "--ssl-certfile", str(authority.server_certificate), "--ssl-keyfile", str(authority.server_key),
                 "--ssl-ca-certfile", str(authority.certificate), "--enable-supernode-auth",
                 "--database", str(folder / "flower" / "state.db"), "--disable-runtime-dependency-installation",

@@ -24,7 +24,8 @@ from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
 from fedprofile.coordinator.rounds import Outcome, Watch, conduct
 from fedprofile.errors import FedprofileError, NodeFailed, UsageError
-from fedprofile.flower.exchange import POLL_S, Exchange, abandon, quicken_pulls, take_up
+from fedprofile.flower.exchange import POLL_S, Exchange, abandon, take_up
+from fedprofile.flower.objects import quicken_pulls
 from fedprofile.messages import Envelope
 from fedprofile.types import Progress
 

@@ -256,13 +256,23 @@ class SuperLink:
         return found[0]
 
     def wait(self, run_id: int, seconds: float) -> RunInfo:
-        """Until the run is over. Raises DeploymentError when it is not in time."""
+        """Until the run is over, also where SuperLink dies and is started again meanwhile.
+
+        Raises DeploymentError when the run is not over in time, or nothing runs any more.
+        """
         give_up = time.monotonic() + seconds
-        while not (run := self.run(run_id)).finished:
+        while True:
+            try:
+                if (run := self.run(run_id)).finished:
+                    return run
+                status = run.status
+            except DeploymentError:
+                if not self.running:
+                    raise
+                status = "out of reach"
             if time.monotonic() > give_up:
-                raise DeploymentError(f"run {run_id} is still {run.status} after {seconds:.0f} s", "Look at its log.")
+                raise DeploymentError(f"run {run_id} is still {status} after {seconds:.0f} s", "Look at its log.")
             time.sleep(_LOOK_S)
-        return run
 
     def stop_run(self, run_id: int) -> None:
         with self._control() as control:

@@ -13,7 +13,8 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
-from fedprofile.flower.exchange import Exchange, quicken_pulls
+from fedprofile.flower.exchange import Exchange
+from fedprofile.flower.objects import quicken_pulls
 from fedprofile.flower.records import pack, unpack
 
 PYPROJECT = b"""\

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -168,7 +170,10 @@ def test_a_node_of_an_earlier_release_ends_a_running_training_which_goes_on_with
 
 
 def test_a_stock_supernode_can_take_a_residents_place(small, whole, tmp_path):
-    """The documented fall-back for research machines: secrets must be simulated, as each message is a new process."""
+    """The documented fall-back for research machines: secrets must be simulated, as each message is a new process.
+
+    One of another release says so and takes no part.
+    """
     federated = small(tmp_path / "federated", *FEW, shops=1)
     with deployed(tmp_path / "deployment", stock=True) as deployment, deployment.of(federated):
         deployment.kill("tax", signal.SIGTERM)
@@ -182,12 +187,23 @@ def test_a_stock_supernode_can_take_a_residents_place(small, whole, tmp_path):
         ]  # fmt: skip
         home = tmp_path / "stock"
         (home / "flower" / "home").mkdir(parents=True)
-        with open(deployment.root / "tax.log", "ab") as out:
-            stock = subprocess.Popen(command, env=environment(home), stdout=out, stderr=out, start_new_session=True)
-        try:
-            deployment.online("tax")
+
+        @contextmanager
+        def stock(**env: str) -> Iterator[None]:
+            with open(deployment.root / "tax.log", "ab") as out:
+                words = {**environment(home), **env}
+                node = subprocess.Popen(command, env=words, stdout=out, stderr=out, start_new_session=True)
+            try:
+                deployment.online("tax")
+                yield
+            finally:
+                os.killpg(node.pid, signal.SIGTERM)
+                node.wait(60)
+
+        with stock(PYTHONPATH=older_release(tmp_path / "older", "0.0.9")):
             run = Disturbed(deployment, federated)
-            assert run.finish(900) == whole
-        finally:
-            os.killpg(stock.pid, signal.SIGTERM)
-            stock.wait(60)
+            assert deployment.link.wait(run.run, 300).outcome == "failed"
+            failure = json.loads((federated.folder / "failure.json").read_text())
+            assert ("bundle_not_allowed" in failure["what"], "another release" in failure["mend"]) == (True, True)
+        with stock():
+            assert Disturbed(deployment, federated).finish(900) == whole

@@ -8,8 +8,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import random
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -21,6 +26,7 @@ from flwr.app import Context, Message
 from flwr.cli.build import build_fab_from_files
 from flwr.clientapp import ClientApp
 
+from fedprofile.errors import DeploymentError
 from fedprofile.flower.fleet import APP_RAISED, REFUSED_APP
 from fedprofile.flower.records import pack, unpack
 from fedprofile.flower.resident import Resident, ResidentSettings
@@ -95,7 +101,7 @@ def wait_for(what, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def test_what_a_node_serves_and_what_it_refuses(nodes):
+def test_what_a_node_serves_and_what_it_refuses(nodes, monkeypatch):
     """One run asks four nodes; only what a node's own list, types and code allow comes back, and no exception's text."""
 
     def fails(message, context):
@@ -111,6 +117,9 @@ def test_what_a_node_serves_and_what_it_refuses(nodes):
         "fails": nodes.make("fails", fails),
         "told": nodes.make("told", told),
     }
+    fleet, fetched = residents["serves"]._fleet, []
+    fetch = fleet._object
+    monkeypatch.setattr(fleet, "_object", lambda run, id: fetched.append(id) or fetch(run, id))
     for name, resident in residents.items():
         nodes.start(name, resident)
     asks = [("serves", "query", "a"), ("serves", "train", "b"), ("serves", "query.other", "c"), ("picky", "query", "d")]
@@ -131,6 +140,7 @@ def test_what_a_node_serves_and_what_it_refuses(nodes):
         "serves": ["message_type_not_allowed"] * 2, "picky": ["bundle_not_allowed"], "fails": ["ValueError"], "told": [],
     }  # fmt: skip
     assert not (nodes.root / "apps").exists(), "no bundle was fetched"
+    assert len(fetched) == 2 + 1 + 1, "of three messages the bytes, and of the first what tells the sender's task"
 
     run, out = nodes.ask(("serves", "query", "g"), config={"rounds": "4"})
     assert nodes.answers(out)[0][2] == [REFUSED_APP, "config_not_allowed"]
@@ -276,3 +286,64 @@ def test_a_line_that_is_cut_again_and_again_changes_no_answer(nodes, deployment)
     assert cutter.cuts > 1, "how often depends on how bytes arrive"
     nodes.stop("faraway")
     cutter.listener.close()
+
+
+# -- behind a company's proxy --------------------------------------------------------------------------
+@pytest.fixture
+def proxy(tmp_path):
+    """``proxy()`` starts a forward proxy that asks for a user and password, on the same port each time."""
+    pytest.importorskip("proxy", reason="proxy.py is not installed (pip install fedprofile[dev])")
+    running = []
+
+    def start() -> subprocess.Popen[bytes]:
+        port = running[0].port if running else 0
+        words = ["--hostname", "127.0.0.1", "--port", str(port), "--port-file", str(tmp_path / "port")]
+        words += ["--num-acceptors", "1", "--num-workers", "1", "--basic-auth", "node:its words"]
+        words += ["--log-level", "INFO", "--log-file", str(tmp_path / "proxy.log")]
+        (tmp_path / "port").unlink(missing_ok=True)
+        child = subprocess.Popen([sys.executable, "-m", "proxy", *words], start_new_session=True)
+        running.append(child)
+        wait_for(lambda: (tmp_path / "port").exists() and (tmp_path / "port").read_text().strip())
+        child.port = int((tmp_path / "port").read_text())
+        return child
+
+    yield start
+    for child in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait(10)
+
+
+@pytest.mark.nightly
+def test_a_node_works_through_a_real_proxy_and_outlives_its_restart(nodes, proxy, tmp_path, monkeypatch):
+    """All that leaves the node is CONNECT to the gate; what the proxy refuses is said in words."""
+    running = proxy()
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    def dial(user: str) -> None:
+        for name in ("HTTPS_PROXY", "https_proxy"):
+            monkeypatch.setenv(name, f"http://{user}@127.0.0.1:{running.port}")
+
+    dial("node:guessed")
+    with pytest.raises(DeploymentError, match="proxy that HTTPS_PROXY names does not let") as refused:
+        nodes.make("behind").run()
+    assert "CONNECT" in refused.value.mend
+    assert "guessed" not in str(refused.value)
+
+    dial("node:its%20words")
+    behind = nodes.start("behind", nodes.make("behind"))
+    wait_for(lambda: behind.status().connected)
+    _, out = nodes.ask(("behind", "query", "a"))
+    assert nodes.answers(out) == [["behind", "query", None, "echo a"]]
+
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait(10)
+    wait_for(lambda: behind.status().trouble)
+    running = proxy()
+    wait_for(lambda: not behind.status().trouble)
+    _, out = nodes.ask(("behind", "query", "b"))
+    assert nodes.answers(out) == [["behind", "query", None, "echo b"]]
+    nodes.stop("behind")
+    told = re.findall(r"CONNECT (\S+)", (tmp_path / "proxy.log").read_text())
+    assert set(told) == {nodes.deployment.link.gate_address, "None:None"}, "the second is the refused one"

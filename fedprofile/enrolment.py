@@ -104,7 +104,8 @@ class Request:
 class Invitation:
     """A proposed roster, the federation's policy, and where and how its coordinator is reached.
 
-    ``ca`` is PEM; ``fab`` the SHA-256 of the only Flower bundle that the coordinator will send.
+    ``ca`` is PEM; ``fab`` the SHA-256 of the only Flower bundle that the coordinator will send; ``audit_key`` the
+    public key (hexadecimal) of the coordinator's audit log, "" in an invitation from before there was one.
     """
 
     federation: str
@@ -113,6 +114,7 @@ class Invitation:
     coordinator: str
     ca: str
     fab: str
+    audit_key: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -120,7 +122,8 @@ class Invitation:
         return spoken(digest("invitation/1", self.roster.hash, mine))
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        named = {"audit_key": self.audit_key} if self.audit_key else {}  # or an old one would change its fingerprint
+        return named | {
             "document": "invitation",
             "federation": self.federation,
             "roster": self.roster.to_json(),
@@ -133,7 +136,10 @@ class Invitation:
     @staticmethod
     def from_json(raw: Mapping[str, Any]) -> Invitation:
         roster, policy = Roster.from_json(raw["roster"]), Policy.from_json(raw["policy"])
-        return Invitation(str(raw["federation"]), roster, policy, str(raw["coordinator"]), str(raw["ca"]), raw["fab"])
+        where, audit_key = (str(raw["coordinator"]), str(raw["ca"]), raw["fab"]), raw.get("audit_key", "")
+        if audit_key and len(bytes.fromhex(audit_key)) != 32:
+            raise ValueError
+        return Invitation(str(raw["federation"]), roster, policy, *where, audit_key)
 
 
 @dataclass(frozen=True)

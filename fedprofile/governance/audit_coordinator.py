@@ -178,7 +178,11 @@ class Shown:
                 raise ValueError
             mark, signature, others = (bytes.fromhex(raw[key]) for key in ("head", "sig", "others"))
             lines = tuple(line.encode() for line in raw["lines"])
-            if type(raw["seq"]) is not int or [len(mark), len(signature), len(others)] != [32, 64, 32]:
+            if (
+                type(raw["seq"]) is not int
+                or raw["seq"] < 1
+                or [len(mark), len(signature), len(others)] != [32, 64, 32]
+            ):
                 raise ValueError
             return Shown(Head(raw["seq"], mark, signature), others, lines)
         except (ValueError, TypeError, AttributeError):

@@ -104,8 +104,9 @@ class Request:
 class Invitation:
     """A proposed roster, the federation's policy, and where and how its coordinator is reached.
 
-    ``ca`` is PEM; ``fab`` the SHA-256 of the only Flower bundle that the coordinator will send; ``previous`` the roster
-    in force with its signatures, which the proposal names by hash.
+    ``ca`` is PEM; ``fab`` the SHA-256 of the only Flower bundle that the coordinator will send; ``audit_key`` the
+    public key (hexadecimal) of the coordinator's audit log, "" in an invitation from before there was one; ``previous``
+    the roster in force with its signatures, which the proposal names by hash.
     """
 
     federation: str
@@ -114,6 +115,7 @@ class Invitation:
     coordinator: str
     ca: str
     fab: str
+    audit_key: str = ""
     previous: Roster | None = None
 
     @property
@@ -122,7 +124,8 @@ class Invitation:
         return spoken(digest("invitation/1", self.roster.hash, mine))
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        named = {"audit_key": self.audit_key} if self.audit_key else {}  # or an old one would change its fingerprint
+        return named | {
             "document": "invitation",
             "federation": self.federation,
             "roster": self.roster.to_json(),
@@ -137,8 +140,10 @@ class Invitation:
     def from_json(raw: Mapping[str, Any]) -> Invitation:
         roster, policy = Roster.from_json(raw["roster"]), Policy.from_json(raw["policy"])
         previous = Roster.from_json(raw["previous"]) if raw.get("previous") else None
-        place = str(raw["coordinator"]), str(raw["ca"]), str(raw["fab"])
-        return Invitation(str(raw["federation"]), roster, policy, *place, previous)
+        where, audit_key = (str(raw["coordinator"]), str(raw["ca"]), str(raw["fab"])), raw.get("audit_key", "")
+        if audit_key and len(bytes.fromhex(audit_key)) != 32:
+            raise ValueError
+        return Invitation(str(raw["federation"]), roster, policy, *where, audit_key, previous)
 
 
 @dataclass(frozen=True)

@@ -73,10 +73,13 @@ class TrainingDiverged(FedprofileError):
 
 
 class NodeFailed(FedprofileError):
-    """A node answered with a fixed error code instead of its message."""
+    """A node answered with a fixed error code instead of its message.
 
-    def __init__(self, node: str, code: str, detail: str = "", mend: str = "") -> None:
-        self.node, self.code = node, code
+    ``complaint``: SHA-256 (hexadecimal) of its signed complaint about what it was sent, "" without one.
+    """
+
+    def __init__(self, node: str, code: str, detail: str = "", mend: str = "", *, complaint: str = "") -> None:
+        self.node, self.code, self.complaint = node, code, complaint
         super().__init__(f"node {node!r} answered {code}" + (f": {detail}" if detail else ""), mend)
 
 

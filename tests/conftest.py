@@ -85,12 +85,12 @@ class World:
             "roster": self.job.roster.to_json(),
         }
 
-    def exchange(self, watch: Any = None) -> Any:
-        """A coordinator; made again after a crash it reads the same checkpoint."""
+    def exchange(self, watch: Any = None, log: Any = None) -> Any:
+        """A coordinator; made again after a crash it reads the same checkpoint. ``log``: its audit log, if it has one."""
         from fedprofile.coordinator.checkpoint import CheckpointStore
         from fedprofile.coordinator.rounds import Watch, conduct
 
-        return conduct(self.job, CheckpointStore(self.root), watch or Watch())
+        return conduct(self.job, CheckpointStore(self.root), watch or Watch(), log)
 
     def drive(
         self, exchange: Any = None, via: Callable[[str, bytes], bytes] | None = None, until: str = "", times: int = 1

@@ -17,11 +17,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     noun = subparsers.add_parser("audit", help="check an audit log; the quarterly data-use report")
     verbs = noun.add_subparsers(dest="verb", required=True, metavar="VERB")
     verb = add_verb(
-        verbs, "verify", _verify, "check every line, signature and checkpoint of a log, by its files alone",
+        verbs, "verify", _verify, "check every line, signature and checkpoint of a node's or a coordinator's log",
         f"{_NOUN} verify clinic-a-log --key 5f3a... --head 90b1...", home=False,
     )  # fmt: skip
     verb.add_argument("folder", type=Path, metavar="DIR", help="the folder of audit.jsonl and audit.head")
-    verb.add_argument("--key", metavar="HEX", help="the party's public key, as the roster names it")
+    verb.add_argument("--key", metavar="HEX", help="its public key, as roster or invitation names it")
     verb.add_argument("--head", action="append", default=[], metavar="HEX", help="a head that somebody else holds")
     verb.add_argument("--peer", type=Path, metavar="DIR", help="another party's log: the heads that it holds")
     verb = add_verb(

@@ -12,9 +12,11 @@ from fedprofile.errors import FedprofileError
 
 if TYPE_CHECKING:
     from fedprofile.deployment.coordinator import Coordinator
+    from fedprofile.governance.audit_coordinator import Change
     from fedprofile.types import Progress
 
 _VERBS = "fedprofile coordinator"
+_CHANGES: dict[str, Change] = {"renew": "renewed", "rotate": "rotated", "retire": "retired"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,6 +43,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     remove = verb("remove", _remove, "let a node in no more, and propose a roster without it", "remove coord shop-2")
     remove.add_argument("party", metavar="PARTY")
+
+    verb("propose", _propose, "have all sign the next roster, of the same parties", "propose coord")
 
     certificate = verb("certificate", _certificate, "show the certificates; renew or rotate them", "certificate coord")
     change = certificate.add_mutually_exclusive_group()
@@ -73,9 +77,9 @@ def _init(args: argparse.Namespace) -> int:
 
     made = Coordinator.create(args.dir, args.name, args.dial, args.listen, args.port, args.overrides)
     fingerprint = made.link.authority.fingerprint()
-    facts = {"dir": str(made.folder), "ca": fingerprint, "port": args.port}
-    text = f"Made {made.folder}.\nCA fingerprint (SHA-256): {fingerprint}\nNext: {_VERBS} enrol {args.dir} REQUEST …"
-    return print_result(args, facts, text)
+    facts = {"dir": str(made.folder), "ca": fingerprint, "port": args.port, "audit_key": made.log.key.hex()}
+    text = f"Made {made.folder}.\nCA fingerprint (SHA-256): {fingerprint}\nKey of its audit log: {facts['audit_key']}"
+    return print_result(args, facts, f"{text}\nNext: {_VERBS} enrol {args.dir} REQUEST …")
 
 
 def _enrol(args: argparse.Namespace) -> int:
@@ -85,6 +89,10 @@ def _enrol(args: argparse.Namespace) -> int:
 
 def _remove(args: argparse.Namespace) -> int:
     return _show_enrolled(args, [_open(args).remove(args.party)])
+
+
+def _propose(args: argparse.Namespace) -> int:
+    return _show_enrolled(args, [_open(args).propose()])
 
 
 def _show_enrolled(args: argparse.Namespace, enrolled: list[Any]) -> int:
@@ -97,7 +105,8 @@ def _show_enrolled(args: argparse.Namespace, enrolled: list[Any]) -> int:
                 "missing": list(e.missing), "refused": e.refused,
             }
         )  # fmt: skip
-        lines.append(f"{e.document} of {e.party}" + (f", fingerprint {e.fingerprint}" if e.fingerprint else ""))
+        whose = f" of {e.party}" if e.party else ""
+        lines.append(f"{e.document}{whose}" + (f", fingerprint {e.fingerprint}" if e.fingerprint else ""))
     last = enrolled[-1]
     if last.refused:
         lines.append(f"No roster can be proposed yet: {last.refused}")
@@ -113,10 +122,9 @@ def _certificate(args: argparse.Namespace) -> int:
     coordinator = _open(args)
     authority = coordinator.link.authority
     invited = False
-    for change in ("renew", "rotate", "retire"):
-        if getattr(args, change):
-            getattr(authority, change)()
-            invited = coordinator.renew_invitation()
+    for flag, change in _CHANGES.items():
+        if getattr(args, flag):
+            invited = coordinator.change_certificates(change)
     ends = {name: f"{end:%Y-%m-%d}" for name, end in authority.expires().items()}
     facts = {"file": str(authority.certificate), "fingerprint": authority.fingerprint(), "ends": ends}
     lines = [f"{facts['file']}\nCA fingerprint (SHA-256): {facts['fingerprint']}"]

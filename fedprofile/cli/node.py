@@ -163,6 +163,7 @@ def _sign(args: argparse.Namespace) -> int:
         who = f"{_plain(party.id):<20}{_plain(party.role):<14}{_plain(party.org):<30}"
         lines.append(f"  {who}{' '.join([owner, *marks]).strip()}")
     lines += [f"  {_plain(party):<20}removed" for party in change["removed"]]
+    lines.append(f"  key of the coordinator's audit log: {invitation.audit_key or 'none'}")
     proposed, now = invitation.policy.to_json(), limits(home).to_json()
     lines.append(f"  {'limits':<22}{'proposed':<18}in force now")
     lines += [f"  {key:<22}{_plain(value):<18}{_plain(now[key])}" for key, value in proposed.items()]

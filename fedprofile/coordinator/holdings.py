@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from hashlib import sha256
+from typing import Any
 
 from safetensors.numpy import save
 
 from fedprofile.aggregation import GAINS
+from fedprofile.coordinator.audit import CoordinatorLog, RunLog, result_hash
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
 from fedprofile.coordinator.wire import Wire
 from fedprofile.governance.audit import heads_root
+from fedprofile.governance.audit_coordinator import Summed
 from fedprofile.secagg.policy import hidden, tolerance
 from fedprofile.secagg.resilient_messages import decode_upload
-from fedprofile.types import Kind, Opened, canonical
+from fedprofile.types import Kind, Opened, RoundId, canonical
 
 
 class Holdings:
     """The job, who takes part, and the checkpoint's state; loading it counts one key agreement more."""
 
-    def __init__(self, job: Job, store: CheckpointStore) -> None:
+    def __init__(self, job: Job, store: CheckpointStore, log: CoordinatorLog | None = None) -> None:
         self.job, self.store = job, store
+        self.audit = RunLog(log)
         self.plan, self.roster = job.plan, job.roster
         self.everyone = tuple(p.id for p in self.roster.parties)
         self.owner = self.roster.label_owner
@@ -54,13 +58,24 @@ class Holdings:
         counted = all(role in self.state.counts for role in self.roles)
         return self._settled() + 1 if counted else 0
 
+    def _log_sums(self, *sums: Opened) -> None:
+        """Before anything that follows from them; after a crash here they are opened, and logged, once more."""
+        lines = [self._summed(o.round, o.members, result_hash(o.values), shown=self.audit.shown) for o in sums]
+        self.audit.write(*lines)
+
+    def _summed(self, id: RoundId, members: tuple[str, ...], result: str, **more: Any) -> Summed:
+        place = (self.plan.run_id.hex(), id.kind, id.scope, id.t, id.attempt)
+        return Summed(*place, members, result, self._audit_root().hex(), **more)
+
     def _take_counts(self, opened: Opened) -> None:
+        self._log_sums(opened)
         role = opened.round.scope
         self.state.counts[role] = {c: opened.values[f"count.{c}"] for c in self.plan.schemas[role].columns}
         self._opened("stats", role, opened.members, "")
         self._suspend(())
 
     def _take_gains(self, opened: Opened) -> None:
+        self._log_sums(opened)
         sums = zip(self.plan.tasks, opened.values[GAINS], strict=True)
         self.state.means = {t.name: float(v) / len(opened.members) for t, v in sums}
         self.state.late = [p for p in self.partners if p not in opened.members]

@@ -8,8 +8,9 @@ weigh, sum the scores, finish.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from safetensors.numpy import save
 
@@ -26,6 +27,7 @@ from fedprofile.aggregation import (
     update_layout,
 )
 from fedprofile.coordinator.aligning import align
+from fedprofile.coordinator.audit import CoordinatorLog, failed
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.holdings import Holdings
 from fedprofile.coordinator.job import Job
@@ -35,6 +37,7 @@ from fedprofile.coordinator.uniting import pass_on, unite_all
 from fedprofile.coordinator.wire import Wire
 from fedprofile.crash import crash_at
 from fedprofile.errors import NodeFailed, ProtocolError, RemoteProtocolError
+from fedprofile.governance.audit_coordinator import Failed, Started
 from fedprofile.messages import PENDING, Envelope
 from fedprofile.models.features import FeatureMap
 from fedprofile.models.grid import features_from_counts
@@ -45,7 +48,7 @@ from fedprofile.secagg.server import ServerSession
 from fedprofile.secagg.setup_messages import is_hybrid
 from fedprofile.types import Kind, Layout, Opened, Progress, RoundId, Weights, canonical
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 Exchange = Generator[dict[str, bytes], dict[str, bytes], "Outcome"]
 
 
@@ -78,24 +81,28 @@ RENEWALS = 8
 """A node allows ten key agreements a run."""
 
 
-def conduct(job: Job, store: CheckpointStore, watch: Watch) -> Exchange:
-    """Raises NodeFailed, TrainingDiverged or a ProtocolError; nothing is opened after the last failure.
+def conduct(job: Job, store: CheckpointStore, watch: Watch, log: CoordinatorLog | None = None) -> Exchange:
+    """Raises NodeFailed, TrainingDiverged or a ProtocolError; nothing is opened after the last failure. DataError or
+    OSError where the coordinator's audit log, if it keeps one, does not hold.
 
     A node that has lost its keys makes all agree new ones, and the round is retried as after a restart of the
     coordinator: the same integers under new masks (secure-sum 9.3).
     """
     for _ in range(RENEWALS):
         try:
-            return (yield from _conduct(job, store, watch))
+            return (yield from _conduct(job, store, watch, log))
         except NodeFailed as failure:
             if failure.code not in RENEWABLE:
                 raise
-            log.warning("%s; agreeing new keys", failure)
-    return (yield from _conduct(job, store, watch))
+            logger.warning("%s; agreeing new keys", failure)
+            if log is not None:
+                log.write(failed(job.plan.run_id, failure, renewed=True))
+    return (yield from _conduct(job, store, watch, log))
 
 
-def _conduct(job: Job, store: CheckpointStore, watch: Watch) -> Exchange:
-    run = _Run(job, store, watch)
+def _conduct(job: Job, store: CheckpointStore, watch: Watch, log: CoordinatorLog | None) -> Exchange:
+    run = _Run(job, store, watch, log)
+    run.audit.write(Started(job.plan.run_id.hex(), run.attempt, run.state.t))
     yield from run.approve()
     yield from run.reopen()
     yield from run.agree_keys()
@@ -110,8 +117,8 @@ def _conduct(job: Job, store: CheckpointStore, watch: Watch) -> Exchange:
 
 
 class _Run(Holdings):
-    def __init__(self, job: Job, store: CheckpointStore, watch: Watch) -> None:
-        super().__init__(job, store)
+    def __init__(self, job: Job, store: CheckpointStore, watch: Watch, log: CoordinatorLog | None) -> None:
+        super().__init__(job, store, log)
         self.watch = watch
         self.attempt = self.state.setups - 1
         self.resilient = job.profile == "resilient"
@@ -173,6 +180,7 @@ class _Run(Holdings):
             sums = {}
         training = 1 <= t <= self.plan.learning.rounds
         if not sums:
+            self.audit.write(Failed(self.plan.run_id.hex(), "too_few_survivors", t=t))
             self.state.lost = t if training else self.state.lost
             self._suspend(())
         elif training:
@@ -247,13 +255,16 @@ class _Run(Holdings):
         self.watch.progress(Progress("scores", last, last))
         layout = score_layout(self.state.spine_size, sum(t.outputs for t in self.plan.tasks))
         round_id = RoundId(self.plan.run_id, "score", "", last + 2, self.attempt, self.owner)
+        self._look()
         request = self._request(round_id, self.everyone, layout, canonical(self.state.means))
-        uploads = yield from self.ask(dict.fromkeys(self.partners, Envelope("round", parts=(request,))))
+        uploads = yield from self.ask(self._rounds(self.partners, lambda _role: (request,)))
         total = self.session.masked_sum(round_id, {p: r.parts[0] for p, r in uploads.items()})
         parts = (
             (request, total) if self.state.passed is None else pass_on(request, total, self.state.passed, self.roster)
         )
-        yield from self.ask({self.owner: Envelope("score-sum", parts=parts)})
+        self.audit.write(self._summed(round_id, self.everyone, sha256(total).hexdigest(), opener=self.owner))
+        body = self.audit.body(self.audit.since(self.owner))
+        yield from self.ask({self.owner: Envelope("score-sum", body, parts)})
         self._opened("score", "", self.everyone, self.owner)
 
     def _catch_up(self, last: int) -> Generator[dict[str, bytes], dict[str, bytes], None]:
@@ -264,12 +275,9 @@ class _Run(Holdings):
         if not self.state.late:
             return
         round_id = RoundId(self.plan.run_id, "stats", "", last + 1, self.attempt + 1)
+        self._look()
         request = self._request(round_id, self.everyone, gain_layout(self.plan.tasks), self._final_hashes())
-        by_role = {
-            role: Envelope("round", parts=(request, *self._final_models(role)))
-            for role in {self.roster.party(p).role for p in self.state.late}
-        }
-        yield from self.ask({p: by_role[self.roster.party(p).role] for p in self.state.late})
+        yield from self.ask(self._rounds(self.state.late, lambda role: (request, *self._final_models(role))))
         self.state.late = []
         self._keep()
 
@@ -303,15 +311,16 @@ class _Run(Holdings):
         plan, members = self.plan.learning, len(self.everyone)
         shapes = shared_shapes(self.plan.tasks, plan) if plan.share == "all" else {}
         whole = RoundId(self.plan.run_id, "update", "", t, self.attempt)
+        self._look()
         layout = update_layout(shapes, plan, self.plan.tasks, t, members)
         update = self._request(whole, self.everyone, layout, self._model(""))
         inside = {role: RoundId(self.plan.run_id, "role", role, t, self.attempt) for role in self.roles}
         encoders = {role: self._encoder_request(id, t) for role, id in inside.items()}
-        by_role = {
-            role: Envelope("round", parts=(update, *filter(None, [encoders.get(role)]), *self._relayed(role)))
-            for role in {p.role for p in self.roster.parties}
-        }
-        replies = yield from self.ask({p.id: by_role[p.role] for p in self.roster.parties}, self.resilient)
+
+        def parts(role: str) -> tuple[bytes, ...]:
+            return (update, *filter(None, [encoders.get(role)]), *self._relayed(role))
+
+        replies = yield from self.ask(self._rounds(self.everyone, parts), self.resilient)
         uploads = {whole: {p: r.parts[0] for p, r in replies.items()}}
         for role, id in inside.items():
             uploads[id] = {p: replies[p].parts[1] for p in self._members(role) if p in replies}
@@ -327,6 +336,7 @@ class _Run(Holdings):
     def _take_round(self, t: int, sums: Mapping[RoundId, Opened]) -> None:
         opened = next(o for id, o in sums.items() if id.kind == "update")
         check_weight(opened.values)
+        self._log_sums(*sums.values())
         self._opened("update", "", opened.members, "")
         for deltas in (o for id, o in sums.items() if id.kind == "role"):
             role = deltas.round.scope
@@ -355,10 +365,9 @@ class _Run(Holdings):
     ) -> Generator[dict[str, bytes], dict[str, bytes], Opened]:
         """One sum that the coordinator opens; ``extra`` parts of a role must be bound by ``model``, or be signed."""
         round_id = RoundId(self.plan.run_id, kind, scope, t, self.attempt)
+        self._look()
         request = self._request(round_id, cohort, layout, model)
-        roles = {p: self.roster.party(p).role for p in cohort}
-        by_role = {role: Envelope("round", parts=(request, *extra(role))) for role in set(roles.values())}
-        replies = yield from self.ask({p: by_role[role] for p, role in roles.items()}, self.resilient)
+        replies = yield from self.ask(self._rounds(cohort, lambda role: (request, *extra(role))), self.resilient)
         uploads = {p: r.parts[0] for p, r in replies.items()}
         sums = yield from self._open({round_id: uploads}, round_id)
         if round_id not in sums:
@@ -380,12 +389,25 @@ class _Run(Holdings):
         self._take_heads(uploads[widest])
         return sums
 
+    def _look(self) -> None:
+        """Before the requests of one exchange: they are bound to the same heads, the coordinator's own among them."""
+        self.audit.look(self._audit_root())
+
     def _request(self, round_id: RoundId, cohort: tuple[str, ...], layout: Layout, model: bytes) -> bytes:
         spine = bytes.fromhex(self.state.spine_hash)
-        head = self._audit_root()
+        head = self.audit.root
         return self.session.round(
             round_id, cohort, layout, model, spine_hash=spine, bundle_hash=self.plan.hash, audit_head=head
         )
+
+    def _rounds(self, parties: Iterable[str], parts: Callable[[str], tuple[bytes, ...]]) -> dict[str, Envelope]:
+        """The requests by party: ``parts`` of its role, and of the log what it may not have been shown yet.
+
+        Parties that get the same share one envelope, which is encoded once.
+        """
+        whats = {p: (self.roster.party(p).role, self.audit.since(p)) for p in parties}
+        made = {w: Envelope("round", self.audit.body(w[1]), parts(w[0])) for w in set(whats.values())}
+        return {p: made[what] for p, what in whats.items()}
 
     def _summarise(self, t: int, opened: Opened) -> None:
         nodes, rows, saturated, *losses = (float(v) for v in opened.values[META])

@@ -96,4 +96,5 @@ class Conversation:
             return NodeFailed(party, "bad_complaint")
         if (complaint.party, complaint.code, complaint.about) != (party, code, sha256(sent).digest()):
             return NodeFailed(party, "bad_complaint")
-        return NodeFailed(party, code, f"a signed complaint about the {asked!r} that it was sent")
+        what = f"a signed complaint about the {asked!r} that it was sent"
+        return NodeFailed(party, code, what, complaint=sha256(reply.parts[0]).hexdigest())

@@ -7,6 +7,7 @@ Beside what ``fedprofile.flower.superlink`` keeps, a coordinator's folder holds:
     proposal.json      the next roster with the signatures that have come in
     invitation.json    the same, with policy, certificate and address: what goes out to be signed
     roster.json        the roster in force
+    audit.jsonl        the coordinator's audit log, with audit.head, audit.key, audit.lock (coordinator/audit.py)
     runs/NAME/         one training: .hydra/config.yaml, job.json, checkpoint, outcome.json, flower_run
 """
 
@@ -17,13 +18,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedprofile.config.compose import compose, read, save
+from fedprofile.config.compose import compose, config_hash, read, save
 from fedprofile.config.planning import FederationFacts, NodeFacts, make_learning, make_plan, make_policy
 from fedprofile.config.schema import Config
+from fedprofile.coordinator.audit import POINTER, CoordinatorLog, failed
 from fedprofile.coordinator.job import Job
 from fedprofile.enrolment import (
     Document,
@@ -38,9 +41,18 @@ from fedprofile.enrolment import (
 from fedprofile.errors import ConfigError, DeploymentError, FedprofileError, ProtocolError, UsageError
 from fedprofile.files import replace_private
 from fedprofile.flower.node_key import load_public, public_line
+from fedprofile.governance.audit_coordinator import (
+    Certified,
+    Change,
+    Removed,
+    Requested,
+    RosterInForce,
+    Stopped,
+    Submitted,
+)
 from fedprofile.secagg.identity import ROSTER_TYPE, verify, verify_roster
 from fedprofile.secagg.setup_messages import KEMS, PROFILES
-from fedprofile.types import Policy, Roster
+from fedprofile.types import Policy, Roster, RunPlan
 
 if TYPE_CHECKING:
     from fedprofile.flower.superlink import SuperLink
@@ -88,9 +100,15 @@ class Coordinator:
         compose(overrides)
         SuperLink.create(folder, federation, names, host, port)
         made = Coordinator(folder)
+        made.log.write(Certified("made", made.link.authority.fingerprint()))
         (made.folder / "requests").mkdir(exist_ok=True)
         made._write("overrides.json", {"overrides": list(overrides), "dialled": names[0] if names else host})
         return made
+
+    @cached_property
+    def log(self) -> CoordinatorLog:
+        """Begun here for a folder that was made before there was one. Raises DataError for one that was changed."""
+        return CoordinatorLog(self.folder)
 
     # -- who takes part --------------------------------------------------------------------------
     def enrol(self, path: Path) -> Enrolled:
@@ -117,6 +135,7 @@ class Coordinator:
             raise UsageError(what, "A new identity takes a new name; remove the old one.")
         self._check_key(request)
         held = self.requests().get(request.party)
+        self.log.write(Requested(request.party, request.role, request.sign_pk.hex(), request.fingerprint))
         write_document(self.folder / "requests" / f"{request.wire_name}.json", request)
         renewed = {"flower_key": request.flower_key, "release": request.release, "signature": request.signature}
         same = held is not None and replace(held, **renewed) == request
@@ -148,10 +167,15 @@ class Coordinator:
         requests = self.requests()
         if party not in requests:
             raise UsageError(f"no party {party!r} is enrolled", f"Enrolled: {', '.join(requests) or 'none'}.")
+        self.log.write(Removed(party))
         (self.folder / "requests" / f"{requests.pop(party).wire_name}.json").unlink()
         if self.link.running:
             self.admit()
         return self._propose(requests, Enrolled("removal", party, "", None, ()))
+
+    def propose(self) -> Enrolled:
+        """The next roster version with the same parties: for them to sign an invitation that says something new."""
+        return self._propose(self.requests(), Enrolled("proposal", "", "", None, ()))
 
     def _propose(self, requests: dict[str, Request], about: Enrolled) -> Enrolled:
         """A new proposal; signatures of an older one are void, for they were of another roster."""
@@ -188,6 +212,8 @@ class Coordinator:
             return about
         verify_roster(signed, before)
         policy = self._read_invitation().policy
+        parties = tuple(p.id for p in signed.parties)
+        self.log.write(RosterInForce(signed.version, signed.hash.hex(), policy.hash.hex(), parties))
         self._write("policy.json", policy.to_json())
         self._write("roster.json", signed.to_json())
         (self.folder / "proposal.json").unlink()
@@ -250,7 +276,15 @@ class Coordinator:
         settings = self.link.settings
         ca = self.link.authority.certificate.read_text()
         address = f"{self._overrides()['dialled']}:{settings.port}"
-        return Invitation(settings.federation, roster, policy, address, ca, fab_hash(), self.roster())
+        place, key = (address, ca, fab_hash()), self.log.key.hex()
+        return Invitation(settings.federation, roster, policy, *place, key, self.roster())
+
+    def change_certificates(self, change: Change) -> bool:
+        """Renew, rotate or retire (``Authority``); whether that changed an invitation that is out to be signed."""
+        authority = self.link.authority
+        {"renewed": authority.renew, "rotated": authority.rotate, "retired": authority.retire}[change]()
+        self.log.write(Certified(change, authority.fingerprint()))
+        return self.renew_invitation()
 
     def renew_invitation(self) -> bool:
         """Say in it what the certificates are now, where one is out to be signed; whether that changed it."""
@@ -301,13 +335,26 @@ class Coordinator:
         self._check_serving()
         for name in (FAILURE, PROGRESS):  # of the run before, which status would tell as this one's
             (folder / name).unlink(missing_ok=True)
+        self._log_run(folder)
         try:
             run = self.link.submit(folder)
         except FedprofileError as error:
+            self.log.write(failed(self._plan(folder).run_id, error))
             _note_failed(folder, error.what, error.mend)
             raise
         (folder / FLOWER_RUN).write_text(str(run))
         return run
+
+    def _log_run(self, folder: Path) -> None:
+        """In the log, and where the run's ServerApp finds it."""
+        replace_private(folder / POINTER, str(self.folder).encode())
+        job = Job.from_json((folder / "job.json").read_text())
+        hashes = (job.plan.hash.hex(), config_hash(self.config(folder)))
+        who, resumed = tuple(p.id for p in job.roster.parties), (folder / FLOWER_RUN).exists() or None
+        self.log.write(Submitted(job.plan.run_id.hex(), folder.name, *hashes, job.profile, who, resumed))
+
+    def _plan(self, folder: Path) -> RunPlan:
+        return Job.from_json((folder / "job.json").read_text()).plan
 
     def _check_serving(self) -> None:
         if not self.link.running:
@@ -319,8 +366,13 @@ class Coordinator:
         if not (folder / FLOWER_RUN).exists():
             raise UsageError(f"training {folder.name} never began", "There is nothing to stop.")
         self.link.stop_run(int((folder / FLOWER_RUN).read_text()))
-        _note_failed(folder, *_STOPPED)
+        self._note_stopped(folder)
         return folder
+
+    def _note_stopped(self, folder: Path) -> None:
+        """What no ServerApp can say."""
+        self.log.write(Stopped(self._plan(folder).run_id.hex()))
+        _note_failed(folder, *_STOPPED)
 
     def stop(self) -> bool:
         """End what serves, and with it the training that runs, if any; whether anything served."""
@@ -332,7 +384,7 @@ class Coordinator:
     def ended(self) -> None:
         """Nothing serves any more, so that no training runs either."""
         if (self._training() or {}).get("state") == "running":
-            _note_failed(self.run_folder(None), *_STOPPED)
+            self._note_stopped(self.run_folder(None))
 
     def run_folder(self, name: str | None) -> Path:
         """A training by its name, the last one by default. Raises UsageError."""

@@ -13,19 +13,21 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedprofile.coordinator.audit import POINTER, CoordinatorLog, failed
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
 from fedprofile.coordinator.rounds import Outcome, Watch, conduct
-from fedprofile.errors import FedprofileError, NodeFailed, UsageError
+from fedprofile.errors import DataError, FedprofileError, NodeFailed, UsageError
 from fedprofile.flower.exchange import POLL_S, Exchange, abandon, take_up
 from fedprofile.flower.objects import quicken_pulls
+from fedprofile.governance.audit_coordinator import Finished
 from fedprofile.messages import Envelope
 from fedprofile.types import Progress
 
@@ -51,15 +53,17 @@ def main(grid: Grid, context: Context) -> None:
         with _told(folder), _alone(folder):
             (folder / FAILURE).unlink(missing_ok=True)  # once whoever wrote one has ended
             job, roster = _job(folder)
-            quicken_pulls()
-            keys = {party: pem.encode() for party, pem in json.loads((folder / NODES).read_text()).items()}
-            nodes = _registered(grid, {party: keys[party] for party in roster})
-            watch = Watch(lambda p: _write_progress(folder, p), pending=lambda parties: _await(folder, parties))
-            _conduct(job, Exchange(grid, folder, nodes, ANSWER_S, AWAY_S, PROBE_S), watch)
+            with _logged(folder, job) as audit:
+                quicken_pulls()
+                keys = {party: pem.encode() for party, pem in json.loads((folder / NODES).read_text()).items()}
+                nodes = _registered(grid, {party: keys[party] for party in roster})
+                watch = Watch(lambda p: _write_progress(folder, p), pending=lambda parties: _await(folder, parties))
+                _conduct(job, Exchange(grid, folder, nodes, ANSWER_S, AWAY_S, PROBE_S), watch, audit)
     else:
         job, roster = _job(folder)
-        nodes = _identify(grid, folder, roster)
-        _conduct(job, Exchange(grid, folder, nodes), _watches.get(folder, Watch()))
+        with _logged(folder, job) as audit:
+            nodes = _identify(grid, folder, roster)
+            _conduct(job, Exchange(grid, folder, nodes), _watches.get(folder, Watch()), audit)
 
 
 def _job(folder: Path) -> tuple[Job, set[str]]:
@@ -67,14 +71,30 @@ def _job(folder: Path) -> tuple[Job, set[str]]:
     return job, {p.id for p in job.roster.parties}
 
 
-def _conduct(job: Job, exchange: Exchange, watch: Watch) -> None:
-    run = conduct(job, CheckpointStore(exchange.folder), watch)
+def _conduct(job: Job, exchange: Exchange, watch: Watch, audit: CoordinatorLog | None) -> None:
+    run = conduct(job, CheckpointStore(exchange.folder), watch, audit)
     try:
         requests = next(run)
         while True:
             requests = run.send(exchange.talk(requests, job.profile == "resilient"))
     except StopIteration as done:
+        if audit is not None:
+            audit.write(Finished(job.plan.run_id.hex(), len(done.value.summaries)), checkpoint=True)
         _write_outcome(exchange.folder, done.value)
+
+
+@contextmanager
+def _logged(folder: Path, job: Job) -> Iterator[CoordinatorLog | None]:
+    """The audit log of the coordinator whose job this is, which is told how the run fails; None in a simulation."""
+    file = folder / POINTER
+    audit = CoordinatorLog(Path(file.read_text())) if file.exists() else None
+    try:
+        yield audit
+    except Exception as error:
+        if audit is not None:
+            with suppress(DataError, OSError):  # then it is the log that failed, and that is what is told
+                audit.write(failed(job.plan.run_id, error))
+        raise
 
 
 @contextmanager

@@ -116,7 +116,7 @@ class Refused(Event):
 
 @dataclass(frozen=True)
 class Heads(Event):
-    """What the coordinator bound a round to: the root over the heads of the uploads before it.
+    """What the coordinator bound a round to: the root over the heads of the uploads before it, beside its own head.
 
     ``peers``: party -> head, where this node was given the signed uploads themselves; of round ``t`` - 1.
     """
@@ -126,6 +126,24 @@ class Heads(Event):
     t: int
     root: str
     peers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class CoordinatorHead(Event):
+    """Where the coordinator's own log stood when it asked for round ``t``: line, hash, and its signature of that hash.
+
+    ``key`` is the one that this node has pinned and checked the signature with; None where its invitation names none.
+    ``refused``: the head does not follow from the one before it, and the round was refused.
+    """
+
+    NAME = "coordinator"
+    run: str
+    t: int
+    seq: int
+    head: str
+    sig: str
+    key: str | None = None
+    refused: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +195,10 @@ class Checkpoint(Event):
 
 
 def heads_root(heads: Mapping[str, bytes]) -> bytes:
-    """What a Round says of the heads (32 bytes) of the uploads before it, by party; zero before the first."""
+    """The root (32 bytes) over the heads of the uploads before a round, by party; zero before the first.
+
+    A Round is bound to it, and to the head of the coordinator's log where there is one (``audit_coordinator.bound``).
+    """
     if not heads:
         return ZERO_HASH
     return root([party.encode() + b"\0" + head for party, head in sorted(heads.items())])

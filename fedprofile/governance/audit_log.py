@@ -20,7 +20,7 @@ from fedprofile.governance.merkle import Tree
 from fedprofile.secagg.identity import Identity
 
 EVERY = 256
-NEVER_BACK = "Put the newest copy of it back; a node's home is never restored from a backup (partners/audit.md)."
+NEVER_BACK = "Put the newest copy of it back; what has run since is never restored from a backup (partners/audit.md)."
 
 
 @dataclass

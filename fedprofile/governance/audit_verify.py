@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedprofile.errors import DataError, FedprofileError, UsageError
-from fedprofile.governance.audit import FILE, Begun, Checkpoint, Heads, chain_name
+from fedprofile.governance.audit import FILE, Begun, Checkpoint, CoordinatorHead, Heads, chain_name
+from fedprofile.governance.audit_coordinator import COORDINATOR
 from fedprofile.governance.audit_log import check_line
 from fedprofile.governance.chain import START, Chain, Head, Record
 from fedprofile.governance.merkle import Tree
@@ -54,7 +55,8 @@ class Verified:
         return "\n".join(f"{name:<13}{text}" for name, text in self.rows().items())
 
     def rows(self) -> dict[str, str]:
-        whose = "given" if self.key_given else "named by the log itself: compare it with the roster"
+        source = "invitation" if self.party == COORDINATOR else "roster"
+        whose = "given" if self.key_given else f"named by the log itself: compare it with the {source}"
         times = f"{_day(self.first)} to {_day(self.last)}" if self.first and self.last else "no times (a simulation)"
         return {
             "party": self.party,
@@ -110,13 +112,21 @@ def verify_log(
     )  # fmt: skip
 
 
-def heads_of(party: str, folder: Path) -> set[bytes]:
-    """The heads of ``party`` that another party's log holds, from signed uploads. Raises as ``verify_log`` does."""
+def heads_of(party: str, folder: Path, key: bytes | None = None) -> set[bytes]:
+    """The heads of ``party`` that another party's log holds: from signed uploads, the coordinator's from rounds.
+
+    ``key``: leaves out those that a coordinator signed with another one, of another log. Raises as ``verify_log`` does.
+    """
     held = set[bytes]()
+    whose = (None, key.hex()) if key else ()
 
     def take(record: Record) -> None:
         if record["event"] == Heads.NAME and party in record.get("peers", {}):
             held.add(bytes.fromhex(record["peers"][party]))
+        if (record["event"], party) == (CoordinatorHead.NAME, COORDINATOR) and (
+            not whose or record.get("key") in whose
+        ):
+            held.add(bytes.fromhex(record["head"]))
 
     verify_log(folder, each=take)
     return held
@@ -146,7 +156,8 @@ def verify_shown(
     """``verify_log`` against ``heads`` and against those that the log of ``peer``, checked as well, holds."""
     held = set(heads)
     if peer is not None:
-        held |= heads_of(_whose(folder / FILE)[0], peer)
+        party, named = _whose(folder / FILE)
+        held |= heads_of(party, peer, named if key is None else key)
     return verify_log(folder, key, held)
 
 

@@ -20,7 +20,7 @@ from fedprofile.label_owner.release import fill, fingerprint, release_labels, re
 from fedprofile.messages import Envelope
 from fedprofile.node.consent import bind, remember_trained
 from fedprofile.node.encoders import keep_acknowledged
-from fedprofile.node.heads import take_heads
+from fedprofile.node.heads import Told, take_heads
 from fedprofile.node.home import NodeHome
 from fedprofile.node.membership import pinned_roster
 from fedprofile.node.party import SIGNED_RELEASE, Node, only_part
@@ -125,7 +125,7 @@ class LabelOwnerNode(Node):
         if self.home.read(SCORE_SUM) is None and not (self._was_opened() and self.home.read(OPENING)):
             session = self.keeper.current
             request = session.verify_round(envelope.parts[0])
-            take_heads(self.run, self.audit, request)
+            take_heads(self.run, Told(self.audit, envelope.body), request)
             size = self.run.alignment.size
             passed = read_views(envelope.parts[2], size) if united else np.ones(size, dtype=np.bool_)
             unpermitted = self._unpermitted()

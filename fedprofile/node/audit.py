@@ -15,9 +15,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from fedprofile.errors import DataError, ProtocolError
-from fedprofile.governance.audit import FILE, Decided, Event, Heads, Refused, Sent, TableUsed
+from fedprofile.governance.audit import FILE, CoordinatorHead, Decided, Event, Heads, Refused, Sent, TableUsed
 from fedprofile.governance.audit_log import NEVER_BACK, AuditLog
-from fedprofile.governance.chain import Head, Record
+from fedprofile.governance.chain import START, Head, Record
 from fedprofile.messages import Envelope
 from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
@@ -76,6 +76,7 @@ class NodeAudit:
         self._own: set[bytes] = set()
         self._sent: set[Place] = set()
         self._peers: dict[tuple[str, str], tuple[str, int]] = {}
+        self._coordinator: dict[str | None, Head] = {}
         self._table: Record = {}
         self.begun: Begun = {}
 
@@ -88,6 +89,10 @@ class NodeAudit:
     def place_of(self, party: str, head: str) -> tuple[str, int] | None:
         """Run and round in which another party showed this head before."""
         return self._peers.get((party, head))
+
+    def coordinator_head(self, key: bytes) -> Head:
+        """The last one that was shown under this key (b"": unchecked, before one was pinned); ``START`` for none."""
+        return self._coordinator.get(key.hex() or None, START)
 
     def begin(self) -> None:
         """Before every message. Raises DataError for a log that was changed, or a log or journal that was put back."""
@@ -112,6 +117,9 @@ class NodeAudit:
         if record["event"] == Heads.NAME:
             for party, peer in record.get("peers", {}).items():
                 self._peers.setdefault((party, peer), (record["run"], record["t"]))
+        elif record["event"] == CoordinatorHead.NAME and "refused" not in record:
+            mark, signature = (bytes.fromhex(record[name]) for name in ("head", "sig"))
+            self._coordinator[record.get("key")] = Head(record["seq"], mark, signature)
         elif record["event"] == TableUsed.NAME:
             self._table = {k: v for k, v in record.items() if k != "at"}
         elif record["event"] == Sent.NAME and record["type"] == "uploads":

@@ -58,6 +58,11 @@ def signed_invitation(home: NodeHome) -> Invitation:
     return document
 
 
+def audit_key(home: NodeHome) -> bytes:
+    """The key of the coordinator's audit log (32 bytes), as the last signed invitation names it; empty for none."""
+    return bytes.fromhex(signed_invitation(home).audit_key) if (home.path / SIGNED).exists() else b""
+
+
 def pinned_roster(home: NodeHome) -> Roster | None:
     return read_roster(home) if (home.path / ROSTER).exists() else None
 

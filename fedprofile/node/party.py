@@ -25,6 +25,7 @@ from fedprofile.node.approvals import Approval, check_approved, decided
 from fedprofile.node.audit import NodeAudit
 from fedprofile.node.budgets import spent
 from fedprofile.node.encoders import keep_encoder
+from fedprofile.node.heads import Told
 from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
 from fedprofile.node.membership import pin, pinned_roster, signed_invitation
@@ -292,7 +293,8 @@ class Node:
         return Envelope("bins-stored")
 
     def _round(self, envelope: Envelope) -> Envelope:
-        return Envelope("uploads", parts=answer_round(self.run, self.keeper.current, self.audit, envelope.parts))
+        told = Told(self.audit, envelope.body)
+        return Envelope("uploads", parts=answer_round(self.run, self.keeper.current, told, envelope.parts))
 
     def _survivors(self, envelope: Envelope) -> Envelope:
         return Envelope("agreements", parts=self.keeper.settle(envelope.parts))

@@ -14,9 +14,8 @@ from safetensors.numpy import load
 from fedprofile.crash import crash_at
 from fedprofile.errors import RemoteProtocolError
 from fedprofile.node import recompute
-from fedprofile.node.audit import NodeAudit
 from fedprofile.node.consent import bind
-from fedprofile.node.heads import take_heads
+from fedprofile.node.heads import Told, take_heads
 from fedprofile.node.run import NodeRun
 from fedprofile.node.sums import Shapes, check_planned, encoder_tensors, shared_tensors
 from fedprofile.secagg.client import ClientSession
@@ -26,7 +25,7 @@ from fedprofile.secagg.wire import Buffer, claims
 from fedprofile.types import Weights
 
 
-def answer_round(run: NodeRun, session: ClientSession, audit: NodeAudit, parts: tuple[bytes, ...]) -> tuple[bytes, ...]:
+def answer_round(run: NodeRun, session: ClientSession, told: Told, parts: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """Masked uploads for one request: (stats | gains | scores) alone, or an update with the role's encoder.
 
     Where the plan says so, the signed uploads of the round before come with it (``fedprofile.node.recompute``).
@@ -39,13 +38,13 @@ def answer_round(run: NodeRun, session: ClientSession, audit: NodeAudit, parts: 
     first = _verified(run, session, own[0])
     plan, what = run.plan, (first.id.kind, first.id.scope)
     if what == ("update", "") and 1 <= first.id.t <= plan.learning.rounds:
-        return _train(run, session, audit, first, own[1:], relayed)
+        return _train(run, session, told, first, own[1:], relayed)
     if what == ("stats", "") and first.id.t == plan.learning.rounds + 1:
-        return _weigh(run, session, audit, first, own[1:], relayed)
+        return _weigh(run, session, told, first, own[1:], relayed)
     if len(parts) == 1 and what == ("stats", run.role) and first.id.t == 0 and run.shares_encoder:
-        return _count(run, session, audit, first)
+        return _count(run, session, told, first)
     if len(parts) == 1 and what == ("score", "") and first.id.t == plan.learning.rounds + 2 and not run.is_owner:
-        return _score(run, session, audit, first)
+        return _score(run, session, told, first)
     raise RemoteProtocolError("wrong_kind", "this node does not take part in such a sum")
 
 
@@ -56,20 +55,20 @@ def _verified(run: NodeRun, session: ClientSession, part: bytes) -> Round:
     return request
 
 
-def _count(run: NodeRun, session: ClientSession, audit: NodeAudit, request: Round) -> tuple[bytes, ...]:
+def _count(run: NodeRun, session: ClientSession, told: Told, request: Round) -> tuple[bytes, ...]:
     check_planned(run, request)
-    take_heads(run, audit, request)
+    take_heads(run, told, request)
     _bind(run, request)
     counts = quantise(run.counts(), request.layout, run.dither("counts"))
     if run.plan.recompute:
         recompute.keep(run, session, {}, (request,))
-    return (session.contribute(request, counts, audit.head),)
+    return (session.contribute(request, counts, told.log.head),)
 
 
 def _train(
     run: NodeRun,
     session: ClientSession,
-    audit: NodeAudit,
+    told: Told,
     update: Round,
     rest: tuple[bytes, ...],
     relayed: tuple[bytes, ...],
@@ -95,19 +94,19 @@ def _train(
         recompute.check_start(run, shared)
     if run.plan.recompute:
         recompute.check_models(run, t, models, relayed)
-    take_heads(run, audit, update, relayed)
+    take_heads(run, told, update, relayed)
     _bind(run, update)
     trained = run.training.round(t, shared, encoder, {kind: request.layout for kind, request in requests.items()})
     crash_at("training")
     if run.plan.recompute:
         recompute.keep(run, session, models, requests.values())
-    return tuple(session.contribute(request, trained[kind], audit.head) for kind, request in requests.items())
+    return tuple(session.contribute(request, trained[kind], told.log.head) for kind, request in requests.items())
 
 
 def _weigh(
     run: NodeRun,
     session: ClientSession,
-    audit: NodeAudit,
+    told: Told,
     request: Round,
     sent: tuple[bytes, ...],
     relayed: tuple[bytes, ...],
@@ -125,23 +124,23 @@ def _weigh(
     models = _models(shared, encoder)
     if run.plan.recompute:
         recompute.check_models(run, request.id.t, models, relayed)
-    take_heads(run, audit, request, relayed)
+    take_heads(run, told, request, relayed)
     _bind(run, request)
     gains = run.gains(shared, encoder)
     if run.plan.recompute:
         recompute.keep(run, session, models, (request,))
-    return (session.contribute(request, gains, audit.head),)
+    return (session.contribute(request, gains, told.log.head),)
 
 
-def _score(run: NodeRun, session: ClientSession, audit: NodeAudit, request: Round) -> tuple[bytes, ...]:
+def _score(run: NodeRun, session: ClientSession, told: Told, request: Round) -> tuple[bytes, ...]:
     check_planned(run, request)
-    take_heads(run, audit, request)
+    take_heads(run, told, request)
     means = _json(request)
     numbers = all(isinstance(v, float) and np.isfinite(v) for v in means.values())
     if set(means) != {t.name for t in run.plan.tasks} or not numbers:
         raise RemoteProtocolError("bad_request", "the mean gains do not fit the plan's tasks")
     bind(run.home, "score/", request.id.t, run.spine.slots[run.permitted("score")])
-    return (session.contribute(request, run.scores(means), audit.head),)
+    return (session.contribute(request, run.scores(means), told.log.head),)
 
 
 def _bind(run: NodeRun, request: Round) -> None:

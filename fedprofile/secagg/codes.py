@@ -136,6 +136,10 @@ BEYOND: dict[str, str] = {
     # audit logs
     "audit_head_mismatch": "Ask who runs the coordinator: nodes were shown different histories of an audit log.",
     "audit_rolled_back": "Ask that party whether its home was put back from a backup: its audit log went back.",
+    "coordinator_log": (
+        "Ask who runs the coordinator: its audit log was cut, put back, forked or left out. This node's own log holds "
+        "what it was shown: compare the two (fedprofile audit verify DIR --peer HOME)."
+    ),
     # recomputed sums
     "too_large_to_recompute": "Use a smaller model, fewer columns or levels, or secure.verify=none.",
     "zero_weight": "Ask the nodes whether any of them had rows to train on.",

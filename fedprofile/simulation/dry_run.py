@@ -28,7 +28,7 @@ from fedprofile.errors import UsageError
 from fedprofile.label_owner.home import write_owner
 from fedprofile.messages import Envelope
 from fedprofile.node.home import NodeConfig, NodeHome
-from fedprofile.node.membership import pinned_roster
+from fedprofile.node.membership import SIGNED, pinned_roster
 from fedprofile.node.policy import COMMON, ROSTER, read_common, write_json, write_policy
 from fedprofile.node.source import table_ids, write_table
 from fedprofile.secagg.setup_messages import KEMS, PROFILES
@@ -39,7 +39,7 @@ TABLE = "table.parquet"
 _USUAL = ("bank", "ecommerce", "medical", "tax")
 _INVENTED = Schema(("x1", "x2", "x3"), ())
 _TASKS = (Task("tier", "ordinal", 3), Task("need", "binary", 2))
-_NOT_COPIED = ("journal.jsonl", "audit.jsonl", "audit.head", "lock", ROSTER, COMMON)
+_NOT_COPIED = ("journal.jsonl", "audit.jsonl", "audit.head", "lock", ROSTER, COMMON, SIGNED)
 _PREFIX = "dry-run-"
 
 

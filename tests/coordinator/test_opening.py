@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fedprofile.coordinator.audit import CoordinatorLog
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.errors import NodeFailed, PolicyRefusal
+from fedprofile.governance.audit_verify import verify_shown
 from fedprofile.messages import Envelope
 from fedprofile.secagg.messages import Agree, ResilientUpload, Reveal, Round, message_type
 
@@ -119,11 +121,13 @@ AWAY = {("update", 1): "tax-1", ("stats", 2): "tax-2"}
 
 
 class Killed:
-    """Four nodes, one round. The coordinator of the undisturbed run is copied at every question that it asks."""
+    """Four nodes, one round. The coordinator of the undisturbed run is copied at every question that it asks, and its
+    audit log with it."""
 
     def __init__(self, world):
         self.world, self.at, self.heard = world, [], {}
-        exchange = world.exchange()
+        (world.root / "log").mkdir()
+        exchange = world.exchange(log=CoordinatorLog(world.root / "log"))
         try:
             requests = next(exchange)
             while True:
@@ -170,7 +174,7 @@ class Killed:
             for party in lose:
                 world.home(party).remove("transcript.bin")
                 world.nodes.pop(party, None)
-            exchange = world.exchange()
+            exchange = world.exchange(log=CoordinatorLog(world.root / "log"))
             try:
                 requests = next(exchange)
                 while True:
@@ -228,6 +232,16 @@ def test_a_sum_that_was_being_opened_binds_what_follows(killed):
     before, held = (CheckpointStore(killed.at[k][0]).load().heads for k in (first - 1, first))
     uploaded = {p.id for p in killed.world.job.roster.parties} - {AWAY["update", 1]}
     assert {party for party in held if held[party] != before.get(party)} == uploaded
+
+
+def test_who_was_away_is_shown_what_it_has_missed_of_the_log(killed):
+    asked = [(r, Envelope.decode(next(iter(r.values())))) for _, r in killed.at]
+    rounds = [(r, Round.decode(e.parts[0], killed.world.job.roster).id) for r, e in asked if e.type == "round"]
+    (requests,) = [r for r, id in rounds if (id.kind, id.t, len(r)) == ("stats", 2, 4)]
+    missed = {p: len(Envelope.decode(r).body["log"]["lines"]) for p, r in requests.items()}
+    assert missed.pop(AWAY["update", 1]) > max(missed.values())
+    for home in killed.world.homes.values():
+        assert verify_shown(killed.world.root / "log", peer=home.path).heads > 0
 
 
 def test_what_nodes_agreed_to_is_lost_with_their_keys(killed):

@@ -164,6 +164,11 @@ def enrol(desk: Desk, *overrides: str) -> None:
     assert (last["roster"], last["missing"]) == (1, [])
 
 
+def pinned_key(desk: Desk, party: str) -> str:
+    """The key of the coordinator's log, as the party's node has it."""
+    return str(json.loads((desk.root / party / "invitation.json").read_text())["audit_key"])
+
+
 def shared(job: Path) -> dict[str, np.ndarray]:
     from fedprofile.coordinator.checkpoint import CheckpointStore
 
@@ -178,7 +183,8 @@ def in_process(desk: Desk, job: Path) -> dict[str, np.ndarray]:
 
     folder = desk.root / "twin"
     folder.mkdir()
-    shutil.copy(job / "job.json", folder)
+    for name in ("job.json", "audit_folder"):  # into the same log: the copied homes have seen nothing of it
+        shutil.copy(job / name, folder)
     homes = {p: desk.root / "before" / p for p in PARTIES}
     for home in homes.values():
         NodeHome(home).configure(approve="auto")
@@ -244,6 +250,9 @@ def test_from_empty_folders_to_a_fused_model(desk):
         messages, vectors = {"bank": (3, 3), **dict.fromkeys(SHOPS, (5, 7))}.get(party, (4, 4))
         assert (left["uploads"], audited["uploads"]) == (messages, vectors)
         assert desk("audit", "verify", party, "--peer", "tax" if party != "tax" else "bank")["heads"] > 0
+        told = desk("audit", "verify", "coord", "--key", pinned_key(desk, party), "--peer", party)
+        assert (told["events"]["sum"], told["events"]["finished"]) == (7, 1)
+        assert told["heads"] == messages + (party == "bank"), "one with every round, to the bank with the score sum too"
     quarter = f"{time.gmtime().tm_year}Q{(time.gmtime().tm_mon + 2) // 3}"
     assert desk("audit", "report", "tax", "--quarter", quarter, "--out", "report.html")["uploads"] == 4
 

@@ -16,7 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 from fedprofile.cli.main import main
-from fedprofile.config.compose import compose, save
+from fedprofile.config.compose import compose, config_hash, save
+from fedprofile.coordinator.job import Job
 from fedprofile.deployment import following
 from fedprofile.deployment.coordinator import FLOWER_RUN, Coordinator, Enrolled, training_state
 from fedprofile.deployment.following import follow
@@ -25,6 +26,8 @@ from fedprofile.errors import DeploymentError, FedprofileError, UsageError
 from fedprofile.flower import server_app
 from fedprofile.flower.node_key import make_node_key
 from fedprofile.flower.processes import SUPERVISOR
+from fedprofile.governance.audit_coordinator import COORDINATOR
+from fedprofile.governance.chain import Chain
 from fedprofile.node.home import NodeConfig, NodeHome
 from fedprofile.node.membership import pin, pinned_roster, sign_invitation
 from fedprofile.node.policy import write_policy
@@ -91,6 +94,46 @@ def sign(coordinator: Coordinator, parties: tuple[str, ...] = PARTIES) -> None:
     for party in parties:
         done = enrol(coordinator, RosterSignature.of(party, roster, identity(party)))
     assert done.missing == ()
+
+
+def events(desk: Coordinator) -> list[dict[str, object]]:
+    """The lines of the audit log, in order."""
+    return list(Chain(desk.folder / "audit.jsonl", f"audit/{COORDINATOR}"))
+
+
+def test_who_takes_part_is_in_the_log_as_it_was_decided(desk, ask):
+    begun, made, *requests, roster = events(desk)
+    assert (begun["party"], begun["key"]) == (COORDINATOR, desk.log.key.hex())
+    assert (made["event"], made["change"], made["ca"]) == ("certificate", "made", desk.link.authority.fingerprint())
+    held = desk.requests()
+    assert [(r["party"], r["fingerprint"]) for r in requests] == [(p, held[p].fingerprint) for p in PARTIES]
+    assert (roster["version"], roster["roster"]) == (1, desk.roster().hash.hex())
+    assert set(roster["parties"]) == set(PARTIES)
+    assert read_document(desk.folder / "invitation.json").audit_key == desk.log.key.hex()
+    desk.remove("shop")
+    sign(desk)
+    removed, second = events(desk)[-2:]
+    assert (removed["event"], removed["party"]) == ("removed", "shop")
+    assert (second["version"], sorted(second["parties"])) == (2, ["bank", "tax"])
+    before = len(events(desk))
+    with pytest.raises(UsageError):
+        enrol(desk, ask("tax", by="thief"))
+    assert len(events(desk)) == before, "what was not taken"
+
+
+def test_a_folder_from_before_there_was_a_log_begins_one(desk, capsys):
+    for file in desk.folder.glob("audit.*"):
+        file.unlink()
+    old = Coordinator(desk.folder)
+    assert old.propose().missing == PARTIES
+    (begun,) = events(old)
+    assert read_document(desk.folder / "invitation.json").audit_key == begun["key"]
+    sign(old)
+    assert (old.roster().version, events(old)[-1]["version"]) == (2, 2)
+    assert main(["audit", "verify", str(desk.folder), "--key", begun["key"]]) == 0
+    assert COORDINATOR in capsys.readouterr().out
+    assert main(["coordinator", "propose", str(desk.folder)]) == 0
+    assert "Roster version 3 waits for: bank, shop, tax" in capsys.readouterr().out
 
 
 def test_a_name_of_the_roster_is_its_keys_alone(desk, ask):
@@ -162,13 +205,16 @@ def test_following_outlasts_a_superlink_that_is_away(desk, monkeypatch):
 
 
 def test_a_training_that_is_ended_with_its_coordinator_is_told_as_stopped(desk):
-    folder = training(desk, FLOWER_RUN)
+    with desk.link.processes.hold(SUPERVISOR):
+        folder = desk.prepare(())
+    (folder / FLOWER_RUN).write_text("1")
     serving = subprocess.Popen(  # as a `coordinator start` looks from outside
         [sys.executable, "-c", HOLD, str(desk.link.processes.folder)], stdout=subprocess.PIPE
     )
     serving.stdout.read(1)
     assert desk.stop()
     serving.communicate()
+    assert events(desk)[-1]["event"] == "stopped"
     assert training_state(folder)["state"] == "failed"
     with pytest.raises(FedprofileError, match="the training was stopped"):
         follow(desk, folder, lambda *_: None)
@@ -189,6 +235,10 @@ def test_a_resumed_training_is_told_by_its_new_run_alone(desk):
         (folder / "failure.json").write_text('{"what": "old", "mend": ""}')
         with pytest.raises(UsageError, match="no node is registered"):
             desk.submit(folder)
+    plan, (run, failed) = Job.from_json((folder / "job.json").read_text()).plan, events(desk)[-2:]
+    assert (run["event"], run["plan"], run["training"]) == ("run", plan.hash.hex(), folder.name)
+    assert run["config"] == config_hash(desk.config(folder))
+    assert (failed["event"], failed["run"], failed["code"]) == ("failed", plan.run_id.hex(), "UsageError")
     assert training_state(folder)["what"] == "no node is registered for bank, shop, tax"
     (folder / "failure.json").write_text('{"what": "old", "mend": ""}')
     with pytest.raises(DeploymentError, match="not running"):  # no new run: the last one's failure stands
@@ -219,6 +269,7 @@ def test_an_invitation_that_is_out_holds_the_certificates_as_they_are(desk, ask,
     before = read_document(desk.folder / "invitation.json")
     assert main(["coordinator", "certificate", str(desk.folder), "--rotate"]) == 0
     assert "send it again" in capsys.readouterr().out
+    assert (events(desk)[-1]["change"], events(desk)[-1]["ca"]) == ("rotated", desk.link.authority.fingerprint())
     after = read_document(desk.folder / "invitation.json")
     assert after == replace(before, ca=desk.link.authority.certificate.read_text()) != before
     assert desk.proposal().signatures == (("shop", signed.signature),)

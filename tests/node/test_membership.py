@@ -30,7 +30,7 @@ def roster(*parties: str, before=None):
 
 
 def invitation(proposed, before=None) -> Invitation:
-    return Invitation("f", proposed, COMMON, "localhost:1", "-----PEM", "ab", before)
+    return Invitation("f", proposed, COMMON, "localhost:1", "-----PEM", "ab", previous=before)
 
 
 def signed(proposed, *parties: str):

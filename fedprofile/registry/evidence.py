@@ -14,7 +14,7 @@ from fedprofile.node.home import NodeHome
 from fedprofile.node.snapshot import read_record
 from fedprofile.registry import quality
 from fedprofile.registry.bundle import Bundle
-from fedprofile.registry.holdout import Held, champion_notes, read_held, same_split, score
+from fedprofile.registry.holdout import Held, notes, read_held, same_split, score
 from fedprofile.registry.redflags import flag_measures
 from fedprofile.registry.shadowing import Beside, shadow_measures
 from fedprofile.secagg.setup_messages import PROFILES
@@ -50,8 +50,8 @@ def gather(
     measures = [*_quality(challenger, champion, held, settings), *_facts(challenger, folder, held, today)]
     measures += flag_measures(challenger, held, settings.seed)
     measures += shadow_measures(shadow, settings.smallest_group)
-    notes = (_HASH_SPLIT, _RED_FLAGS) + (() if champion is None else champion_notes(challenger, champion, held))
-    return Evidence(challenger.seal.manifest, champion and champion.seal.manifest, tuple(measures), notes)
+    told = (_HASH_SPLIT, _RED_FLAGS, *notes(challenger, champion, held))
+    return Evidence(challenger.seal.manifest, champion and champion.seal.manifest, tuple(measures), told)
 
 
 def _quality(challenger: Bundle, champion: Bundle | None, held: Held, settings: Settings) -> Iterator[Measure]:

@@ -55,15 +55,18 @@ def gather(
 
 
 def _quality(challenger: Bundle, champion: Bundle | None, held: Held, settings: Settings) -> Iterator[Measure]:
-    new, old = score(challenger, held), None if champion is None else score(champion, held)
-    alone, comparable = challenger.score(held.data.table), champion is not None and same_split(challenger, champion)
+    new, old = _scored(challenger, held), None if champion is None else _scored(champion, held)
+    comparable = champion is not None and same_split(challenger, champion)
     for task in challenger.tasks:
-        before = None if champion is None or task not in champion.tasks else old
-        yield from quality.discrimination(task, held, new, before, comparable, settings)
-        yield from quality.by_views(task, held, new, alone, settings)
-    yield from quality.stability(held, new, challenger.tasks)
-    beside = None if champion is None or old is None else quality.Scored(champion, old)
-    yield from quality.fairness(held, quality.Scored(challenger, new), beside, settings)
+        before = None if old is None or task not in old.bundle.tasks else old.scores
+        yield from quality.discrimination(task, held, new.scores, before, comparable, settings)
+        yield from quality.by_views(task, held, new, old, settings)
+    yield from quality.stability(held, new.scores, challenger.tasks)
+    yield from quality.fairness(held, new, old, settings)
+
+
+def _scored(bundle: Bundle, held: Held) -> quality.Scored:
+    return quality.Scored(bundle, score(bundle, held), bundle.score(held.data.table))
 
 
 def _facts(bundle: Bundle, folder: Path, held: Held, today: date) -> Iterator[Measure]:

@@ -66,6 +66,12 @@ def test_a_bundle_beside_itself_differs_by_nothing(finished: Any, good: Path, tm
     assert {f.value for f in verdict.findings if "against_champion" in f.gate} == {0.0}
     assert _findings(verdict, "secure_profile") == [True]
     data = (out / "gate.json").read_bytes()
+    views = [m for m in json.loads(data)["evidence"]["measures"] if m["gate"] == "views" and m["value"] is not None]
+    assert any("2 views" in m["subject"] for m in views)
+    assert any("silent" in m["subject"] for m in views)
+    assert all(
+        (m["champion"], m["champion_low"], m["champion_high"]) == (m["value"], m["low"], m["high"]) for m in views
+    )
     assert hashlib.sha256(data).hexdigest() == verdict.report
     assert verdict.manifest == hashlib.sha256((good / "manifest.json").read_bytes()).hexdigest()
     assert Verdict.from_json(json.loads((out / "verdict.json").read_bytes())) == verdict

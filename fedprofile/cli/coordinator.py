@@ -59,6 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     run = verb("run", _run, "train; waits for each node's approval of the plan", "run coord seed=1")
     run.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="Hydra overrides, as for train")
+    run.add_argument("--start", metavar="TRAINING", help="begin from its shared weights: a name, or a plan's hash")
     resume = verb("resume", _resume, "go on with a training from its last round", "resume coord")
     resume.add_argument("name", nargs="?", metavar="TRAINING", help="default: the last one")
     for parser in (run, resume):
@@ -188,7 +189,7 @@ def _stop(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     coordinator = _open(args)
-    return _train(args, coordinator, coordinator.prepare(args.overrides))
+    return _train(args, coordinator, coordinator.prepare(args.overrides, args.start))
 
 
 def _resume(args: argparse.Namespace) -> int:

@@ -51,7 +51,7 @@ def run_gates(
     if args.out and report:
         shutil.copytree(report, args.out, dirs_exist_ok=True)
     marks = {True: "passed", False: "FAILED", None: "n/a"}
-    lines = [f"  {marks[f.passed]:<8}{f.gate:<36}{f.reason}" for f in verdict.findings]
+    lines = [f"  {marks[f.passed]:<8}{f.gate:<35} {f.reason}" for f in verdict.findings]
     lines += [f"{state.release(manifest).name}: {'passed' if verdict.passed else 'FAILED'}, report {report}/gate.html"]
     facts = {"passed": verdict.passed, "manifest": manifest, "report": verdict.report, "verdict": verdict.to_json()}
     return done(args, registry, state, "\n".join(lines), **facts)

@@ -78,9 +78,8 @@ def _job(registry: Registry, meta: Mapping[str, Any], overrides: list[str]) -> J
 
     record = meta.get("config")
     if record is None:
-        mend = (
-            "Its training was conducted by a coordinator, or by an earlier version: train there, then gate the bundle."
-        )
+        by = f"fedprofile coordinator run DIR --start {str(meta.get('plan'))[:12]}"
+        mend = f"A coordinator conducted it, or an earlier version: train there ({by}), then gate the bundle."
         raise UsageError("the champion's bundle holds no configuration of a training", mend)
     store = ["tracking=none"] if registry.tracking is None else []
     if registry.tracking not in (None, default_uri(home())):

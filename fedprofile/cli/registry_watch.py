@@ -60,7 +60,7 @@ def _lines(outlook: Outlook) -> list[str]:
     w = outlook.watched
     lines = [f"champion {w.manifest[:12]}, {w.rows} live customers, scores {w.scores}, reference from {w.reference}"]
     lines += [
-        f"  {'MOVED' if f.moved else 'ok':<8}{f'{f.shift.kind}/{f.shift.subject}':<36}{f.reason}"
+        f"  {'MOVED' if f.moved else 'ok':<8}{f'{f.shift.kind}/{f.shift.subject}':<35} {f.reason}"
         for f in outlook.findings
     ]
     verdict = f"retraining is recommended: {len(outlook.moved)} moved" if outlook.retrain else "nothing has moved"

@@ -8,9 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fedprofile.errors import UsageError
 
@@ -33,8 +32,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--home",
         type=Path,
-        help="the bank's home: score only whom its consent ledger allows, and @champion with partners "
-        "only while they keep its encoders",
+        help="the bank's home: score only whom its consent ledger allows, and with partners only while they keep "
+        "the bundle's encoders",
     )
     parser.add_argument("--purpose", help="what for, as the ledger words it; needed with --home")
     parser.add_argument("--key", type=Path, metavar="FILE", help="public keys of which one must have signed BUNDLE")
@@ -47,16 +46,19 @@ def score(args: argparse.Namespace) -> int:
     from fedprofile.registry.batch import score_file
     from fedprofile.registry.seal import read_keys, short
 
-    bundle, trust, shadow, alone = args.bundle, None if args.key is None else read_keys(args.key), None, None
+    bundle, trust, shadow = args.bundle, None if args.key is None else read_keys(args.key), None
     if str(bundle) == CHAMPION:
-        bundle, trust, shadow, alone = _champion(args)
+        bundle, trust, shadow = _champion(args)
     elif args.registry is not None:
         raise UsageError("--registry goes with @champion", f"Give {CHAMPION} as BUNDLE, or leave --registry out.")
+    permit, finished = _permit(args), _finished(args)
     done = score_file(
-        bundle, args.input, args.output, force=args.force, permit=_permit(args), trust=trust, shadow=shadow, alone=alone
-    )
-    if alone is not None:
-        print(f"note: the champion is served bank alone: {alone}", file=sys.stderr)
+        bundle, args.input, args.output,
+        force=args.force, permit=permit, trust=trust, shadow=shadow, finished=finished,
+    )  # fmt: skip
+    if "why_alone" in done:
+        which = "champion" if str(args.bundle) == CHAMPION else "bundle"
+        print(f"note: the {which} is served bank alone: {done['why_alone']}", file=sys.stderr)
     if str(done.get("shadow", "")).startswith("did not"):
         print(f"warning: the shadow {done['shadow']}", file=sys.stderr)
     if not done["pinned"]:
@@ -68,10 +70,8 @@ def score(args: argparse.Namespace) -> int:
     return 0
 
 
-def _champion(args: argparse.Namespace) -> tuple[Path, Trust, Shadow | None, str | None]:
-    """The champion's bundle and its trainer's key, by the signed log; the shadow, if there is one; why it is served
-    bank alone, if it is.
-    """
+def _champion(args: argparse.Namespace) -> tuple[Path, Trust, Shadow | None]:
+    """The champion's bundle and its trainer's key, by the signed log; the shadow, if there is one."""
     from fedprofile.cli.registry_version import fetcher, opened
     from fedprofile.registry.batch import Shadow
     from fedprofile.registry.version import have
@@ -88,17 +88,17 @@ def _champion(args: argparse.Namespace) -> tuple[Path, Trust, Shadow | None, str
             have(registry, state, manifest, fetcher(registry))
             found.append((registry.shelf.folder(manifest), frozenset({bytes.fromhex(state.release(manifest).trainer)})))
     beside = Shadow(registry.path, *found[1]) if state.shadow else None
-    return *found[0], beside, _why_alone(args, registry.shelf.meta(state.champion))
+    return *found[0], beside
 
 
-def _why_alone(args: argparse.Namespace, meta: Mapping[str, Any]) -> str | None:
-    """Whether partners can still stand behind the champion's scores, by its bundle and the bank's home."""
-    from fedprofile.node.encoders import finished_runs
+def _finished(args: argparse.Namespace) -> list[str] | None:
+    """Of which runs the partners keep encoders, by the bank's home; None without one."""
+    if args.home is None:
+        return None
     from fedprofile.node.home import NodeHome
-    from fedprofile.registry.serving import why_bank_alone
+    from fedprofile.registry.serving import kept_runs
 
-    finished = None if args.home is None else [run["plan"] for run in finished_runs(NodeHome(args.home))]
-    return why_bank_alone(meta, finished)
+    return kept_runs(NodeHome(args.home))
 
 
 def _permit(args: argparse.Namespace) -> Permit | None:

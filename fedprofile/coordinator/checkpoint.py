@@ -74,6 +74,10 @@ class CheckpointStore:
             arrays["passed"] = state.passed.astype(np.uint8)
         replace_private(self.path, save(arrays, metadata={"state": canonical(plain).decode()}))
 
+    def begin_from(self, start: Weights) -> None:
+        """Put trained weights, which the plan names, beside the job."""
+        replace_private(self.path.with_name(START), save(start))
+
     def start(self) -> Weights:
         """The trained weights that the run begins from, where its plan names some. Raises UsageError for none."""
         path = self.path.with_name(START)

@@ -96,4 +96,7 @@ def _federate(frame: pl.DataFrame, spec: Mapping[str, Any]) -> Federation:
     asked = frame.select(id_column, *spec["tasks"])
     labels, tasks, _ = labels_from_frame(asked, f"{name}/labels", id_column, spec["tasks"], tables[owner])
     warnings = tuple(w for c in checked.values() for w in c.warnings)
-    return make_federation(name, id_column, owner, tasks, tables, labels, units=spec["units"], warnings=warnings)
+    groups = tuple(spec.get("groups", ()))
+    return make_federation(
+        name, id_column, owner, tasks, tables, labels, groups=groups, units=spec["units"], warnings=warnings
+    )

@@ -27,6 +27,7 @@ from fedprofile.config.compose import compose, config_hash, read, save
 from fedprofile.config.planning import FederationFacts, NodeFacts, make_learning, make_plan, make_policy
 from fedprofile.config.schema import Config
 from fedprofile.coordinator.audit import POINTER, CoordinatorLog, failed
+from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
 from fedprofile.enrolment import (
     Document,
@@ -52,7 +53,7 @@ from fedprofile.governance.audit_coordinator import (
 )
 from fedprofile.secagg.identity import ROSTER_TYPE, verify, verify_roster
 from fedprofile.secagg.setup_messages import KEMS, PROFILES
-from fedprofile.types import Policy, Roster, RunPlan
+from fedprofile.types import Policy, Roster, RunPlan, Weights
 
 if TYPE_CHECKING:
     from fedprofile.flower.superlink import SuperLink
@@ -301,10 +302,12 @@ class Coordinator:
         return document
 
     # -- trainings -------------------------------------------------------------------------------
-    def prepare(self, overrides: Sequence[str]) -> Path:
+    def prepare(self, overrides: Sequence[str], start: str | None = None) -> Path:
         """Write the job of a new training; returns its folder.
 
-        Raises ConfigError for overrides that change limits, DeploymentError while nothing serves.
+        ``start``: the earlier training from whose shared weights it begins (``trained``). Nodes take them where they
+        recomputed them, so each has to have finished that training.
+        Raises ConfigError for overrides that change limits, DeploymentError while nothing serves, and as ``trained``.
         """
         roster = self.roster()
         if roster is None:
@@ -315,15 +318,37 @@ class Coordinator:
             what = "would change the federation's policy, which all members have pinned"
             raise ConfigError("secure, privacy.min_release, align.max_points", what, "Leave them as they are at init.")
         make_learning(config, facts, policy)
+        begun = None if start is None else self.trained(start)
         self._check_serving()
         folder = self.folder / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
         folder.mkdir(parents=True)
-        plan = make_plan(config, facts, roster, policy, os.urandom(32))
+        plan = make_plan(config, facts, roster, policy, os.urandom(32), begun)
         profile = next(p for p in PROFILES if p == config.secure.profile)
         kem = next(k for k in KEMS if k == config.secure.kem)
         save(config, folder)
+        if begun is not None:
+            CheckpointStore(folder).begin_from(begun)
         (folder / "job.json").write_text(Job(plan, roster, policy, profile, kem).to_json())
         return folder
+
+    def trained(self, name: str) -> Weights:
+        """Trunk and heads of a finished training, by its name or the beginning of its plan's hash, as bundles hold it.
+
+        Raises UsageError where there is none such, several, or where not all nodes shared and recomputed them.
+        """
+        jobs = {p.parent: Job.from_json(p.read_text()).plan for p in sorted((self.folder / "runs").glob("*/job.json"))}
+        found = [folder for folder, plan in jobs.items() if folder.name == name or plan.hash.hex().startswith(name)]
+        if not name or len(found) != 1:
+            what = f"{len(found) if name else 'no'} trainings here are called {name!r}"
+            raise UsageError(what, "Name one by its folder, or by the plan's hash in its bundle.")
+        if not (found[0] / "outcome.json").exists():
+            raise UsageError(f"training {found[0].name} is not finished", "Begin from one whose weights are final.")
+        plan = jobs[found[0]]
+        if plan.learning.share != "all" or not plan.recompute:
+            what = f"no node knows the weights that training {found[0].name} ended with"
+            mend = "Begin from one with learning.share=all and secure.verify=recompute, or from new weights."
+            raise UsageError(what, mend)
+        return CheckpointStore(found[0]).load().shared
 
     def submit(self, folder: Path) -> int:
         """Start a training, or go on with one from its checkpoint; returns Flower's id of it.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ALIAS = "challenger"
 ARTEFACT = "bundle"
-TRUST = "trust"
+TRUST, HOME = "trust", "home"
 SCORING_NEEDS = ("cryptography", "mlflow", "numpy", "pandas", "scipy", "safetensors", "lightgbm", "torch")
 CODE = Path(__file__).with_name("scorer_model.py")
 
@@ -87,6 +87,7 @@ def log_bundle(
     The model takes over the run's metrics of ``step``.
     """
     from fedprofile.registry.bundle import open_bundle
+    from fedprofile.registry.serving import served
 
     opened = open_bundle(bundle)
     mlflow = quiet_mlflow()
@@ -108,8 +109,8 @@ def log_bundle(
             input_example=input_example(opened),
             pip_requirements=requirements(),
             # MLflow lets a caller set at load only what was there when the model was logged
-            model_config={TRUST: []},
-            metadata={"columns": columns(opened)},
+            model_config={TRUST: [], HOME: ""},
+            metadata={"columns": columns(opened), "served": served(opened.meta)},
         )
         return None if register_as is None else _register(client, register_as, run_id, logged.model_id)
 

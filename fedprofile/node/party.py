@@ -20,6 +20,7 @@ from fedprofile.errors import (
     TrainingDiverged,
 )
 from fedprofile.messages import Envelope
+from fedprofile.models.layout import start_hash
 from fedprofile.node.aligning import Aligning, PartnerAligning
 from fedprofile.node.approvals import Approval, check_approved, decided
 from fedprofile.node.audit import NodeAudit
@@ -30,11 +31,11 @@ from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
 from fedprofile.node.membership import pin, pinned_roster, signed_invitation
 from fedprofile.node.policy import check_plan, read_common, read_policy
-from fedprofile.node.recompute import check_counts
+from fedprofile.node.recompute import check_counts, final_shared
 from fedprofile.node.rounds import answer_round, tensors
 from fedprofile.node.run import NodeRun
 from fedprofile.node.session import SessionKeeper
-from fedprofile.node.starts import trusted_starts
+from fedprofile.node.starts import trust_start, trusted_starts
 from fedprofile.node.uniting import Uniting
 from fedprofile.privacy.sealing import unseal
 from fedprofile.secagg.identity import Identity, verify
@@ -308,6 +309,8 @@ class Node:
         return Envelope("finished", {"encoder": word.digest.hex()}, (word.signature,))
 
     def _end_run(self) -> None:
+        if shared := final_shared(self.run):
+            trust_start(self.home, start_hash(shared))
         self.keeper.end()
         self.journal.append({"event": "finished"})
         self.audit.note(spent(self.home, self.run.plan))

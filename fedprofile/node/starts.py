@@ -1,7 +1,8 @@
-"""Which trained weights this node lets a new run begin from: none, unless its own key said so of their hash.
+"""Which trained weights this node lets a new run begin from: those alone that its own key has signed the hash of.
 
 Crafted first weights would turn a sum into rows of one node (Fowl et al. 2022), so a plan's start is a claim: a node
-approves it only where it knows those very weights, and takes no others in round 1.
+approves it only where it knows those very weights, and takes no others in round 1. It knows what it has worked out
+itself: the last shared model of a run that it finished, recomputed from the plan's first one and all signed uploads.
 """
 
 from __future__ import annotations

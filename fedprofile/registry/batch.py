@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,26 +42,29 @@ def score_file(
     permit: Permit | None = None,
     trust: Trust | None = None,
     shadow: Shadow | None = None,
-    alone: str | None = None,
+    finished: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Write ``output``: the id column where ``source`` has it, ``<task>.p<k>`` or ``<task>.p``, and ``<task>``.
 
-    With ``permit`` only customers whom it allows are in it (``registry.consented``). ``alone`` says why the partners'
-    summed scores in ``source`` are left out, and is in the summary; None: they are used.
-    Returns rows, out, tasks, and scores: "fused" where ``source`` holds the partners' summed scores, else "bank alone";
-    key (hex, who signed the bundle) and pinned (whether ``trust`` asked for it); with ``permit`` also how many rows
-    were withheld, and with ``shadow`` its name, or why it could not score: the answer is the champion's alone.
+    With ``permit`` only customers whom it allows are in it (``registry.consented``). The partners' summed scores in
+    ``source`` are left out where they cannot be of this bundle's encoders (``serving.why_bank_alone``, which takes
+    ``finished``).
+    Returns rows, out, tasks, and scores: "fused" where those sums were used, else "bank alone"; why_alone, where the
+    bundle is served so; key (hex, who signed the bundle) and pinned (whether ``trust`` asked for it); with ``permit``
+    also how many rows were withheld, and with ``shadow`` its name, or why it could not score: the answer is the
+    champion's alone.
     Raises UsageError or DataError, before anything is written.
     """
     _check_paths(source, output, force=force)
     import torch
 
     from fedprofile.registry.bundle import open_bundle
+    from fedprofile.registry.serving import why_bank_alone
 
     # The last digits of a score must not depend on how many cores there are.
     torch.set_num_threads(1)
     opened = open_bundle(bundle, trust)
-    everybody = read_customers(source, opened)
+    everybody, alone = read_customers(source, opened), why_bank_alone(opened.meta, finished)
     if alone is not None:
         everybody = everybody.drop(opened.view_columns, strict=False)
     frame = _permitted(everybody, opened, permit, source.name)

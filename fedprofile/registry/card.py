@@ -13,6 +13,7 @@ from fedprofile.governance.approvals import Approval
 from fedprofile.governance.promotion import Release, State
 from fedprofile.registry.bundle import Bundle, open_bundle
 from fedprofile.registry.home import Registry
+from fedprofile.registry.serving import served
 from fedprofile.registry.views import day, history, sentence
 
 UNKNOWN = "unknown"
@@ -89,6 +90,7 @@ def _purpose(bundle: Bundle) -> Section:
         ("purpose", _known(bundle.meta, "purpose")),
         ("outputs", outputs),
         ("who is scored", "customers of the label owner; a row without partners' scores gets the bank-alone score"),
+        ("with partners or without", served(bundle.meta)),
         ("decisions taken with it", UNKNOWN),
     )
     return Section("Purpose", "EU AI Act Annex IV 1(a); PIPL Art. 6", rows)

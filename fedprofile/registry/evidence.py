@@ -14,7 +14,7 @@ from fedprofile.node.home import NodeHome
 from fedprofile.node.snapshot import read_record
 from fedprofile.registry import quality
 from fedprofile.registry.bundle import Bundle
-from fedprofile.registry.holdout import Held, champion_notes, read_held, same_split, score
+from fedprofile.registry.holdout import Held, notes, read_held, same_split, score
 from fedprofile.registry.redflags import flag_measures
 from fedprofile.registry.shadowing import Beside, shadow_measures
 from fedprofile.secagg.setup_messages import PROFILES
@@ -50,20 +50,23 @@ def gather(
     measures = [*_quality(challenger, champion, held, settings), *_facts(challenger, folder, held, today)]
     measures += flag_measures(challenger, held, settings.seed)
     measures += shadow_measures(shadow, settings.smallest_group)
-    notes = (_HASH_SPLIT, _RED_FLAGS) + (() if champion is None else champion_notes(challenger, champion, held))
-    return Evidence(challenger.seal.manifest, champion and champion.seal.manifest, tuple(measures), notes)
+    told = (_HASH_SPLIT, _RED_FLAGS, *notes(challenger, champion, held))
+    return Evidence(challenger.seal.manifest, champion and champion.seal.manifest, tuple(measures), told)
 
 
 def _quality(challenger: Bundle, champion: Bundle | None, held: Held, settings: Settings) -> Iterator[Measure]:
-    new, old = score(challenger, held), None if champion is None else score(champion, held)
-    alone, comparable = challenger.score(held.data.table), champion is not None and same_split(challenger, champion)
+    new, old = _scored(challenger, held), None if champion is None else _scored(champion, held)
+    comparable = champion is not None and same_split(challenger, champion)
     for task in challenger.tasks:
-        before = None if champion is None or task not in champion.tasks else old
-        yield from quality.discrimination(task, held, new, before, comparable, settings)
-        yield from quality.by_views(task, held, new, alone, settings)
-    yield from quality.stability(held, new, challenger.tasks)
-    beside = None if champion is None or old is None else quality.Scored(champion, old)
-    yield from quality.fairness(held, quality.Scored(challenger, new), beside, settings)
+        before = None if old is None or task not in old.bundle.tasks else old.scores
+        yield from quality.discrimination(task, held, new.scores, before, comparable, settings)
+        yield from quality.by_views(task, held, new, old, settings)
+    yield from quality.stability(held, new.scores, challenger.tasks)
+    yield from quality.fairness(held, new, old, settings)
+
+
+def _scored(bundle: Bundle, held: Held) -> quality.Scored:
+    return quality.Scored(bundle, score(bundle, held), bundle.score(held.data.table))
 
 
 def _facts(bundle: Bundle, folder: Path, held: Held, today: date) -> Iterator[Measure]:

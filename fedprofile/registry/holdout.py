@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from fedprofile.errors import UsageError
 from fedprofile.label_owner.evaluate import OwnerData, owner_data, read_sums
+from fedprofile.node.encoders import KEPT
 from fedprofile.node.home import NodeHome
 from fedprofile.node.membership import pinned_roster
 from fedprofile.registry.bundle import Bundle
-from fedprofile.registry.serving import encoder_digests
+from fedprofile.registry.serving import encoder_digests, kept_runs, why_bank_alone
 from fedprofile.types import MISSING_LABEL, RunPlan
 
 Array = npt.NDArray[Any]
@@ -24,6 +25,7 @@ FOREIGN_SUMS = (
     "sums, as its own are not in this home."
 )
 NO_SUMS = "The champion takes other score sums than this home holds, so it was scored without any: bank alone."
+AS_SERVED = "The {} is judged bank alone, as it is served: {}."
 OTHER_SPLIT = "the champion was trained on another split, so it may have learnt from customers who are held out here"
 
 
@@ -60,23 +62,41 @@ def read_held(home: NodeHome, bundle: Bundle) -> Held:
 
 
 def score(bundle: Bundle, held: Held) -> Scores:
-    """{task: (n, K)} of every customer, with the partners' sums where the bundle takes them."""
-    if bundle.model.sums != held.sums.shape[1] or bundle.roles != held.data.roles:
+    """{task: (n, K)} of every customer, with the partners' sums where the bundle takes them and is served with them."""
+    if why_alone(bundle, held) or bundle.model.sums != held.sums.shape[1] or bundle.roles != held.data.roles:
         return bundle.score(held.data.table)
     return bundle.score(held.data.table, held.sums.astype(np.float64), held.data.known.astype(np.float64))
 
 
-def champion_notes(challenger: Bundle, champion: Bundle, held: Held) -> tuple[str, ...]:
+def why_alone(bundle: Bundle, held: Held) -> str | None:
+    """Why the bundle is served, and so judged, bank alone; None: with its partners.
+
+    A home that has finished fewer runs than partners keep has lost none: a bundle of a run that it does not know was
+    made in another home, of which this one can say nothing.
+    """
+    runs = kept_runs(held.home)
+    return why_bank_alone(bundle.meta, runs if len(runs) == KEPT else None)
+
+
+def notes(challenger: Bundle, champion: Bundle | None, held: Held) -> tuple[str, ...]:
     """What a reader must know before comparing the two on these customers."""
+    why = why_alone(challenger, held)
+    of_challenger = (AS_SERVED.format("challenger", why),) if why else ()
+    return of_challenger + (() if champion is None else _champion_notes(challenger, champion, held))
+
+
+def _champion_notes(challenger: Bundle, champion: Bundle, held: Held) -> tuple[str, ...]:
+    if why := why_alone(champion, held):
+        return (AS_SERVED.format("champion", why),)
     if champion.model.sums != held.sums.shape[1] or champion.roles != held.data.roles:
         return (NO_SUMS,)
     return () if same_encoders(champion, challenger) else (FOREIGN_SUMS,)
 
 
 def same_encoders(one: Bundle, other: Bundle) -> bool:
-    """By digest where all partners acknowledged both; else only models of one run are known to share them."""
-    digests, others = encoder_digests(one.meta), encoder_digests(other.meta)
-    return bool(digests == others if digests and others else one.meta.get("plan") == other.meta.get("plan"))
+    """By the digests that all partners acknowledged of both; without them nobody knows, and neither is served fused."""
+    digests = encoder_digests(one.meta)
+    return bool(digests) and digests == encoder_digests(other.meta)
 
 
 def same_split(challenger: Bundle, champion: Bundle) -> bool:

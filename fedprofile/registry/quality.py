@@ -52,23 +52,29 @@ def discrimination(
             yield Measure(gate, task.name, d["difference"], d["low"], d["high"], count=len(y))
 
 
-def by_views(task: Task, held: Held, new: Scores, bank: Scores, settings: Settings) -> Iterator[Measure]:
+def by_views(task: Task, held: Held, new: Scored, old: Scored | None, settings: Settings) -> Iterator[Measure]:
     """AUC of customers whom 0, 1, 2, … roles know, and of all should the partners fall silent."""
     rows = held.test(task.name)
     views = held.views[rows]
+    models = {"new": new} if old is None or task not in old.bundle.tasks else {"new": new, "old": old}
+    with_partners = {who: model.scores[task.name] for who, model in models.items()}
     for count in range(held.data.known.shape[1] + 1):
-        yield _views(f"{task.name}, {count} views", task, held, new, rows[views == count], settings)
-    yield _views(f"{task.name}, partners silent", task, held, bank, rows, settings)
+        yield _views(f"{task.name}, {count} views", task, held, with_partners, rows[views == count], settings)
+    silent = {who: model.alone[task.name] for who, model in models.items()}
+    yield _views(f"{task.name}, partners silent", task, held, silent, rows, settings)
 
 
 def _views(subject: str, task: Task, held: Held, scores: Scores, rows: Array, settings: Settings) -> Measure:
+    """scores: (n, K) of the challenger, ``new``, and where there is one of the champion, ``old``."""
     if len(rows) < settings.smallest_group:
         note = f"{len(rows)} customers, {settings.smallest_group} are needed"
         return Measure("views", subject, None, count=len(rows), note=note)
-    y, p = held.data.labels[task.name][rows], scores[task.name][rows]
-    value = metrics.evaluate(y, p)["auc"]
-    low, high = metrics.bootstrap(y, {"new": p}, settings.draws, settings.seed)["new"]["auc"] or (None, None)
-    return Measure("views", subject, value, low, high, count=len(rows), note=_undefined(value))
+    y, drawn = held.data.labels[task.name][rows], {who: p[rows] for who, p in scores.items()}
+    ends, unknown = metrics.bootstrap(y, drawn, settings.draws, settings.seed), (None, None)
+    values = {who: metrics.evaluate(y, p)["auc"] for who, p in drawn.items()}
+    (low, high), theirs = ends["new"]["auc"] or unknown, ends.get("old", {}).get("auc") or unknown
+    found = values["new"], low, high, values.get("old"), len(rows), _undefined(values["new"]), *theirs
+    return Measure("views", subject, *found)
 
 
 def stability(held: Held, new: Scores, tasks: tuple[Task, ...]) -> Iterator[Measure]:
@@ -102,10 +108,11 @@ def _psi(before: Array, now: Array) -> float | None:
 
 @dataclass(frozen=True)
 class Scored:
-    """A bundle with its scores {task: (n, K)} of a home's customers."""
+    """A bundle with its scores {task: (n, K)} of a home's customers; ``alone``: without any partner's."""
 
     bundle: Bundle
     scores: Scores = field(repr=False)
+    alone: Scores = field(repr=False)
 
     def finds(self, task: Task, rows: Array) -> Array:
         """(m,) 1.0 where the bundle's own thresholds choose the need, or the top level."""

@@ -1,11 +1,12 @@
-"""Whether a champion is served with its partners: only they can, each with its own encoder of that very run. Pure."""
+"""Whether a bundle is served with its partners: only they can, each with its own encoder of that very run."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from fedprofile.node.encoders import KEPT
+from fedprofile.node.encoders import KEPT, finished_runs
+from fedprofile.node.home import NodeHome
 
 
 def encoder_digests(meta: Mapping[str, Any]) -> dict[str, str]:
@@ -22,6 +23,11 @@ def why_bank_alone(meta: Mapping[str, Any], finished: Collection[str] | None = N
     if finished is not None and meta.get("plan") not in finished:
         return f"its run is not one of the last {KEPT} of this home, and partners keep no older encoders"
     return None
+
+
+def kept_runs(home: NodeHome) -> list[str]:
+    """Plans (hex) of the runs whose encoders the partners keep, by the label owner's ``home``; the newest last."""
+    return [run["plan"] for run in finished_runs(home)]
 
 
 def served(meta: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ REPORT, PAGE, ADVICE = "watch.json", "watch.html", "recommendation.json"
 _BUNDLE, _HOME = "the bundle", "the label owner's home"
 _COARSE = "The bundle's histograms hold at least 20 customers a cell: what fewer have in common is not seen to move."
 _OUTCOMES = "No labels of the live customers were looked at: their outcomes may have moved where nothing here has."
+_SERVED_ALONE = "The champion is served bank alone, so its bank-alone scores were compared: {}."
 _ALONE = "The live table holds no partner's scores, so the bank-alone scores were compared."
 
 
@@ -136,21 +137,27 @@ def _compared(
 ) -> Outlook:
     import torch
 
+    from fedprofile.node.home import NodeHome
     from fedprofile.registry.batch import columns_of, read_customers
     from fedprofile.registry.bundle import open_bundle
     from fedprofile.registry.frames import table_from_columns
     from fedprofile.registry.reference import ALONE, FUSED, shifts
+    from fedprofile.registry.serving import kept_runs, why_bank_alone
 
     # The last digits of a score must not depend on how many cores there are.
     torch.set_num_threads(1)
     manifest = champion.manifest
     registry.shelf.read(manifest, champion.trainer)
     bundle = open_bundle(registry.shelf.folder(manifest), frozenset({bytes.fromhex(champion.trainer)}))
-    frame = read_customers(table, bundle)
+    own = None if home is None else kept_runs(NodeHome(home))
+    frame, alone = read_customers(table, bundle), why_bank_alone(bundle.meta, own)
+    if alone:
+        frame = frame.drop(bundle.view_columns, strict=False)
     reference, source = _reference(bundle, home)
     columns = columns_of(frame, bundle, table.name)
     which = FUSED if set(bundle.view_columns) & set(frame.columns) else ALONE
-    notes = (*([_COARSE] if source == _BUNDLE else []), _OUTCOMES, *([_ALONE] if which == ALONE else []))
+    why = _SERVED_ALONE.format(alone) if alone else _ALONE
+    notes = (*([_COARSE] if source == _BUNDLE else []), _OUTCOMES, *([why] if which == ALONE else []))
     watched = Watched(manifest, len(frame), which, source, notes)
     judge(watched, (), settings)  # too few customers, before they are scored
     live = table_from_columns(columns, bundle.schema)

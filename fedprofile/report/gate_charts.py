@@ -69,7 +69,7 @@ def against_champion(report: Report) -> Any:
 
 
 def views(report: Report) -> Any:
-    """AUC of customers by how many roles know them, and of all should the partners fall silent."""
+    """AUC of challenger and champion by how many roles know a customer, and of all should the partners fall silent."""
     bar = _bar(report, "views")
     rows = []
     for m in _measured(report, "views", unknown=True):
@@ -77,6 +77,8 @@ def views(report: Report) -> Any:
         few = "" if m["value"] is not None else ", not judged"
         name = f"{plain(task, 'a task')}, {who} ({words.count(m['count'])}{few})"
         rows.append(_Row(name, m["value"], m["low"], m["high"], bar))
+        if m["champion"] is not None:
+            rows.append(_Row("champion", m["champion"], m["champion_low"], m["champion_high"], bar, _OLD))
     below = f"ROC-AUC [95 % bootstrap]. Bar: {_asked(report, 'views')}. {_CUSTOMERS}"
     return _drawn(rows, below, f"By how many partners know the customer: {_said(report, 'views')}")
 

@@ -7,9 +7,7 @@ import hmac
 import json
 from pathlib import Path
 
-from safetensors.numpy import save
-
-from fedprofile.coordinator.checkpoint import START
+from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.job import Job
 from fedprofile.data.federation import Federation
 from fedprofile.label_owner.home import Membership, write_owner, write_simulated_membership
@@ -109,7 +107,7 @@ def pin(homes: dict[str, NodeHome], roster: Roster, policy: Policy) -> None:
 def give_start(folder: Path, homes: dict[str, NodeHome], start: Weights) -> None:
     """The coordinator's trained weights to begin from; every node trusts them, as one that helped to train them may."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / START).write_bytes(save(start))
+    CheckpointStore(folder).begin_from(start)
     for home in homes.values():
         trust_start(home, start_hash(start))
 

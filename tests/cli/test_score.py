@@ -19,7 +19,7 @@ def test_the_summary_is_a_line_or_json(words: list[str], monkeypatch: pytest.Mon
     monkeypatch.setattr(
         batch,
         "score_file",
-        lambda *files, force, permit, trust, shadow, alone: asked.append((*files, force, permit)) or DONE,
+        lambda *files, force, permit, trust, shadow, finished: asked.append((*files, force, permit)) or DONE,
     )
     assert main(["score", "bundle", "in.csv", "out.csv", *words]) == 0
     assert asked == [(Path("bundle"), Path("in.csv"), Path("out.csv"), "--force" in words, None)]
@@ -52,7 +52,7 @@ def test_a_home_comes_with_a_purpose(tmp_path: Path, capsys, monkeypatch: pytest
     monkeypatch.setattr(
         batch,
         "score_file",
-        lambda *_, force, permit, trust, shadow, alone: asked.append(permit) or DONE | {"withheld": 2},
+        lambda *_, force, permit, trust, shadow, finished: asked.append(permit) or DONE | {"withheld": 2},
     )
     assert main([*words, "--purpose", "tiering"]) == 0
     assert isinstance(asked[0], LedgerPermit)

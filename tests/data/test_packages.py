@@ -29,6 +29,8 @@ def test_nhanes() -> None:
     assert np.bincount(f.labels.values["tier"]).tolist() == [1292, 1893, 1377]
     assert np.bincount(f.labels.values["uninsured"]).tolist() == [3921, 641]
     assert not f.warnings
+    assert f.groups == ("Gender", "AgeInYearsAtScreening", "MaritalStatus")
+    assert set(f.groups) <= set(f.tables[f.label_owner].columns)
     asleep = f.tables["ecommerce"].columns["UsualSleepTimeOnWeekdaysOrWorkdays"]
     known = asleep[~np.isnan(asleep)]
     # Most go to bed between 21:00 and 1:00.

@@ -22,9 +22,11 @@ import pytest
 import yaml
 
 from fedprofile.cli.main import main
+from fedprofile.coordinator.job import Job
 from fedprofile.data.example import example
 from fedprofile.deployment.node import identity_of, read_request
 from fedprofile.enrolment import write_document
+from fedprofile.models.layout import first_shared, start_hash
 from fedprofile.node.audit import log_of
 from fedprofile.node.home import NodeHome
 from fedprofile.registry.bundle import open_bundle
@@ -259,6 +261,36 @@ def test_from_empty_folders_to_a_fused_model(desk):
     deployed, simulated = shared(job), in_process(desk, job)
     assert deployed.keys() == simulated.keys()
     assert all(np.array_equal(deployed[n], simulated[n]) for n in deployed)
+
+
+@pytest.mark.nightly
+def test_a_training_begins_from_the_champion_s_weights_which_every_node_knows(desk):
+    enrol(desk, *OVERRIDES)
+    for party in PARTIES:
+        NodeHome(desk.root / party).configure(approve="auto")
+    desk.background("coord", "coordinator", "start", "coord")
+    desk.until(lambda: "Serving Tests" in desk.log("coord"))
+    for party in PARTIES:
+        desk.background(party, "node", "start", party)
+    desk("coordinator", "run", "coord", *QUICK, "-q")
+    desk("node", "conclude", "bank", "--out", "first")
+    first = open_bundle(desk.root / "first" / "bundle")
+    known = start_hash(first.shared).hex()
+    assert [json.loads((desk.root / p / "starts.json").read_text())["starts"] for p in PARTIES] == [[known]] * 6
+
+    warm = ("coordinator", "run", "coord", *QUICK, "seed=1", "-q", "--start", first.meta["plan"][:12])
+    job = desk.root / "coord" / "runs" / desk(*warm)["training"]
+    desk("node", "conclude", "bank", "--out", "second")
+    second = open_bundle(desk.root / "second" / "bundle")
+    assert (first.meta["start"]["hash"], second.meta["start"]["hash"]) == (None, known)
+    assert all(np.array_equal(second.shared[n], w) for n, w in shared(job).items())
+    # two rounds of three steps lead nowhere far: what they end with is nearer to what it began from than to a new seed's
+    cold = first_shared(Job.from_json((job / "job.json").read_text()).plan)
+    from_first, from_new = (sum(float(np.abs(second.shared[n] - w[n]).sum()) for n in w) for w in (first.shared, cold))
+    assert 0 < from_first < from_new / 2
+
+    (desk.root / "tax" / "starts.json").unlink()
+    assert "does not know the weights" in desk(*warm, code=1)["error"]
 
 
 def test_mistakes_are_named(desk):

@@ -17,22 +17,24 @@ import pytest
 
 from fedprofile.cli.main import main
 from fedprofile.config.compose import compose, config_hash, save
+from fedprofile.coordinator.checkpoint import Checkpoint, CheckpointStore
 from fedprofile.coordinator.job import Job
 from fedprofile.deployment import following
 from fedprofile.deployment.coordinator import FLOWER_RUN, Coordinator, Enrolled, training_state
 from fedprofile.deployment.following import follow
 from fedprofile.enrolment import Request, RosterSignature, read_document, write_document
-from fedprofile.errors import DeploymentError, FedprofileError, UsageError
+from fedprofile.errors import ConfigError, DeploymentError, FedprofileError, UsageError
 from fedprofile.flower import server_app
 from fedprofile.flower.node_key import make_node_key
 from fedprofile.flower.processes import SUPERVISOR
 from fedprofile.governance.audit_coordinator import COORDINATOR
 from fedprofile.governance.chain import Chain
+from fedprofile.models.layout import first_shared, start_hash
 from fedprofile.node.home import NodeConfig, NodeHome
 from fedprofile.node.membership import pin, pinned_roster, sign_invitation
 from fedprofile.node.policy import write_policy
 from fedprofile.secagg.identity import Identity
-from fedprofile.types import Policy, Schema, Task
+from fedprofile.types import Policy, RunPlan, Schema, Task
 
 PARTIES = ("bank", "shop", "tax")
 OVERRIDES = ("tracking=none", "secure.min_hidden=1", "fusion.min_views=1")
@@ -172,6 +174,34 @@ def test_a_roster_with_a_removed_member_trains_no_more(desk):
     with pytest.raises(DeploymentError, match="not running"):  # and nothing is left that passes for a training
         desk.prepare(())
     assert not (desk.folder / "runs").exists()
+
+
+def test_a_training_begins_from_an_earlier_one_s_weights_where_these_are_final_and_known(desk):
+    def prepared(*overrides: str, **how: str) -> tuple[Path, RunPlan]:
+        """Under a name of its own: two of one second would share a folder."""
+        folder = desk.prepare(overrides, **how)
+        folder = folder.rename(folder.with_name("-".join(overrides) or "next"))
+        return folder, Job.from_json((folder / "job.json").read_text()).plan
+
+    with desk.link.processes.hold(SUPERVISOR):
+        own, kept = prepared("learning.share=none"), prepared("seed=1")
+        for folder, plan in (own, kept):
+            with pytest.raises(UsageError, match="is not finished"):
+                desk.prepare((), start=folder.name)
+            CheckpointStore(folder).save(Checkpoint(shared=first_shared(plan)))
+            (folder / "outcome.json").write_text("{}")
+        with pytest.raises(UsageError, match="no node knows the weights"):
+            desk.prepare((), start=own[0].name)
+        for nothing in ("nowhere", ""):
+            with pytest.raises(UsageError, match="trainings here are called"):
+                desk.prepare((), start=nothing)
+        with pytest.raises(ConfigError, match="do not fit the model"):
+            desk.prepare(("model.hidden=8",), start=kept[0].name)
+        folder, plan = prepared(start=kept[1].hash.hex()[:12])
+    weights = first_shared(kept[1])
+    assert plan.start == start_hash(weights)
+    begun = CheckpointStore(folder).start()
+    assert {n: w.tobytes() for n, w in begun.items()} == {n: w.tobytes() for n, w in weights.items()}
 
 
 def training(desk: Coordinator, *files: str) -> Path:

@@ -16,6 +16,8 @@ from fedprofile.registry.bundle import write_bundle
 from fedprofile.secagg.identity import Identity
 from fedprofile.types import Table, Task
 
+PLAN = "ab" * 32
+
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -56,5 +58,7 @@ def bundle(bank_table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sums = known.any(1)[:, None] * (hidden[:, None] + rng.normal(scale=0.3, size=(300, 3)))
     model = fit_fusion(data, fit_bank(data, tasks, 0), sums, known, tasks, 0, parts=("linear",))
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    write_bundle(folder, model, {"roles": ["tax", "medical"]}, {}, Identity.from_seed(bytes(32)))
+    word = {"digest": "cd" * 32, "signature": "ef" * 64}
+    meta = {"roles": ["tax", "medical"], "plan": PLAN, "encoders": {"tax": word, "medical": word}}
+    write_bundle(folder, model, meta, {}, Identity.from_seed(bytes(32)))
     return folder

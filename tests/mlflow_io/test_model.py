@@ -12,10 +12,14 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from fedprofile.acknowledging import Acknowledgement
 from fedprofile.errors import DataError
 from fedprofile.mlflow_io import model
 from fedprofile.mlflow_io.tracking import TrackingRun
-from fedprofile.registry.bundle import Bundle, open_bundle
+from fedprofile.node.encoders import keep_acknowledged
+from fedprofile.node.home import NodeConfig, NodeHome
+from fedprofile.registry.bundle import Bundle, open_bundle, write_bundle
+from fedprofile.secagg.identity import Identity
 from fedprofile.types import Table, Task
 
 VIEWS = ["score.tier.0", "score.tier.1", "score.invest.0", "known.tax", "known.medical"]
@@ -116,9 +120,42 @@ def test_signature_example_and_metadata_name_the_columns(scorer: Any, opened: Bu
         "categorical": ["job"],
         "optional": VIEWS,
     }
+    assert scorer.metadata.metadata["served"] == "served fused"
     example = scorer.input_example
     assert list(example) == list(opened.frame_columns)
     assert list(scorer.predict(example)) == OUTPUTS
+
+
+def _fused_frame(table: Table) -> pd.DataFrame:
+    return _frame(table).assign(**dict.fromkeys(VIEWS, 1.0))
+
+
+def test_a_version_that_partners_do_not_keep_is_served_bank_alone_and_says_so(
+    logged: tuple[str, str], opened: Bundle, bank_table: Table, uri: str, tmp_path: Path, caplog: Any
+) -> None:
+    home = NodeHome.create(tmp_path / "bank", NodeConfig("bank", "bank", "bank", "own", "ledger"))
+    meta = dict(opened.meta) | {"encoders": opened.meta["encoders"] | {"tax": {"digest": None, "signature": None}}}
+    write_bundle(tmp_path / "quiet", opened.model, meta, {}, Identity.from_seed(bytes(32)))
+    with TrackingRun.open(uri, "study", "quiet", {}) as run:
+        run.log_model(tmp_path / "quiet", register=True)
+    alone, frame = opened.score(bank_table)["invest"][:, 1], _fused_frame(bank_table)
+
+    def said(store: str, **settings: str) -> tuple[bool, list[str]]:
+        caplog.clear()
+        mlflow.set_tracking_uri(store)
+        try:
+            model = mlflow.pyfunc.load_model("models:/fedprofile/1", model_config=settings)
+        finally:
+            mlflow.set_tracking_uri(None)
+        told = [r.getMessage() for r in caplog.records if "served bank alone" in r.getMessage()]
+        return np.array_equal(model.predict(frame)["invest.p"], alone), told
+
+    is_alone, (why,) = said(uri)
+    assert (is_alone, "not acknowledged by tax" in why) == (True, True)
+    is_alone, (why,) = said(logged[0], home=str(home.path))
+    assert (is_alone, "one of the last 3" in why) == (True, True)
+    keep_acknowledged(home, bytes.fromhex("ab" * 32), {"tax": Acknowledgement(b"\1" * 32, b"\2" * 64)})
+    assert said(logged[0], home=str(home.path)) == said(logged[0]) == (False, [])
 
 
 def test_the_version_belongs_to_its_run_and_a_second_takes_the_alias(logged: tuple[str, str], bundle: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from safetensors.numpy import load
 
 from fedprofile.config.planning import make_plan, make_policy
+from fedprofile.coordinator.checkpoint import CheckpointStore
+from fedprofile.coordinator.rounds import Watch, conduct
 from fedprofile.errors import ConfigError, UsageError
 from fedprofile.messages import Envelope
 from fedprofile.models.layout import first_shared, start_hash
@@ -73,6 +75,31 @@ def test_other_weights_than_the_plan_names_are_refused_in_round_one(
     for party, request in requests.items():
         reply = warm.ask(party, "round", {}, *Envelope.decode(request).parts)
         assert (reply.type, reply.body.get("code")) == ("error", "not_recomputed")
+
+
+def test_what_a_node_worked_out_itself_it_lets_the_next_run_begin_from(world: Any, tmp_path: Any) -> None:
+    outcome = world.drive()
+    mark = start_hash(outcome.shared).hex()
+    assert {trusted_starts(home) for home in world.homes.values()} == {frozenset({mark})}
+    warm, store = _warm(world, outcome.shared), CheckpointStore(tmp_path / "second")
+    store.path.parent.mkdir()
+    store.begin_from(outcome.shared)
+    second = warm.drive(conduct(warm.job, store, Watch()))
+    assert any((second.shared[n] != w).any() for n, w in outcome.shared.items())
+    known = frozenset({mark, start_hash(second.shared).hex()})
+    assert {trusted_starts(home) for home in world.homes.values()} == {known}
+
+
+def test_what_it_did_not_work_out_to_the_end_it_does_not(tiny_config: Any, build_world: Any, tmp_path: Any) -> None:
+    config = tiny_config()
+    config.secure.verify = "none"
+    taken = build_world(tmp_path / "taken", config, ("bank", "ecommerce", "tax"))
+    taken.drive()
+    cut = build_world(tmp_path / "cut", tiny_config(), ("bank", "ecommerce", "tax"))
+    cut.drive(until="round", times=2)
+    cut.ask("tax", "finish")
+    for world in (taken, cut):
+        assert {trusted_starts(home) for home in world.homes.values()} == {frozenset()}
 
 
 def test_a_node_s_list_is_signed_and_what_does_not_fit_is_not_planned(world: Any) -> None:

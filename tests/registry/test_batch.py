@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from desk import PLAN, WORD
 from polars.testing import assert_frame_equal
 
 import fedprofile
@@ -36,7 +37,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tabular_net, "STEPS", 10)
         model = fit_fusion(data, fit_bank(data, TASKS, 0), sums, known, TASKS, 0, parts=("linear",))
-        write_bundle(folder, model, {"roles": ["tax", "shop"], "id": "customer"}, {}, Identity.from_seed(bytes(32)))
+        meta = {"roles": ["tax", "shop"], "id": "customer", "plan": PLAN, "encoders": {"tax": WORD, "shop": WORD}}
+        write_bundle(folder, model, meta, {}, Identity.from_seed(bytes(32)))
         yield folder
 
 
@@ -79,6 +81,26 @@ def test_summed_scores_are_used_where_they_are_given(bundle: Path, tmp_path: Pat
     views = {c: [1.0] * 6 for c in open_bundle(bundle).view_columns}
     _write(_frame().with_columns(**{c: pl.Series(v) for c, v in views.items()}), tmp_path / "in.csv")
     assert score_file(bundle, tmp_path / "in.csv", tmp_path / "out.csv")["scores"] == "fused"
+
+
+def test_summed_scores_that_cannot_be_of_its_encoders_are_left_out(bundle: Path, tmp_path: Path) -> None:
+    source, opened = tmp_path / "in.csv", open_bundle(bundle)
+    _write(_frame(), source)
+    score_file(bundle, source, tmp_path / "alone.csv")
+    _write(_frame().with_columns(**{c: pl.lit(1.0) for c in opened.view_columns}), source)
+    meta = dict(opened.meta) | {"encoders": {"tax": WORD}, "roles": list(opened.roles)}
+    for name, encoders in (("half", {"tax": WORD, "shop": {"digest": None}}), ("old", {})):
+        write_bundle(tmp_path / name, opened.model, meta | {"encoders": encoders}, {}, Identity.from_seed(bytes(32)))
+    for folder, finished, why in (
+        (tmp_path / "half", None, "its encoders are not acknowledged by shop"),
+        (tmp_path / "old", None, "its encoders are not acknowledged by any partner"),
+        (bundle, ["cd" * 32], "its run is not one of the last 3 of this home, and partners keep no older encoders"),
+    ):
+        done = score_file(folder, source, tmp_path / "out.csv", finished=finished, force=True)
+        assert (done["scores"], done["why_alone"]) == ("bank alone", why)
+        assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+    done = score_file(bundle, source, tmp_path / "out.csv", finished=[PLAN], force=True)
+    assert (done["scores"], "why_alone" in done) == ("fused", False)
 
 
 class _Some:

@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedprofile.acknowledging import Acknowledgement
 from fedprofile.errors import ConfigError, DataError, UsageError
 from fedprofile.governance.gates import GATES, Verdict
 from fedprofile.label_owner.judging import SKIPPED, judge_tasks
 from fedprofile.models.bank import BankData
 from fedprofile.models.fusion import fit_fusion
-from fedprofile.node.encoders import finished_run
+from fedprofile.node.encoders import KEPT, finished_run, keep_acknowledged
 from fedprofile.registry.bundle import open_bundle, write_bundle
 from fedprofile.registry.describing import Origin, describe_model
 from fedprofile.registry.evidence import gather
 from fedprofile.registry.gating import gate_bundle, read_gate_settings
-from fedprofile.registry.holdout import FOREIGN_SUMS, champion_notes, read_held
+from fedprofile.registry.holdout import AS_SERVED, FOREIGN_SUMS, notes, read_held, score
 from fedprofile.registry.quality import group_codes
 from fedprofile.registry.serving import served
 from fedprofile.secagg.identity import Identity
@@ -65,6 +66,12 @@ def test_a_bundle_beside_itself_differs_by_nothing(finished: Any, good: Path, tm
     assert {f.value for f in verdict.findings if "against_champion" in f.gate} == {0.0}
     assert _findings(verdict, "secure_profile") == [True]
     data = (out / "gate.json").read_bytes()
+    views = [m for m in json.loads(data)["evidence"]["measures"] if m["gate"] == "views" and m["value"] is not None]
+    assert any("2 views" in m["subject"] for m in views)
+    assert any("silent" in m["subject"] for m in views)
+    assert all(
+        (m["champion"], m["champion_low"], m["champion_high"]) == (m["value"], m["low"], m["high"]) for m in views
+    )
     assert hashlib.sha256(data).hexdigest() == verdict.report
     assert verdict.manifest == hashlib.sha256((good / "manifest.json").read_bytes()).hexdigest()
     assert Verdict.from_json(json.loads((out / "verdict.json").read_bytes())) == verdict
@@ -128,14 +135,50 @@ def test_what_cannot_be_compared_is_unknown_and_said(finished: Any, fused: Any, 
     assert "no such column" in notes["fairness"]
     assert notes["data_quality"].startswith("simulated")
     assert any("encoders" in note for note in found.notes)
-    untold = open_bundle(_write(tmp_path / "untold", finished[0], fused, encoders={}))
-    other = open_bundle(_write(tmp_path / "other", finished[0], fused, encoders={}, plan="ee" * 32))
-    held = read_held(home, untold)
-    assert (champion_notes(untold, other, held), champion_notes(untold, untold, held)) == ((FOREIGN_SUMS,), ())
     silent = open_bundle(_write(tmp_path / "true", finished[0], fused, label_eps_total=None, secure="none"))
     facts = {m.gate: m for m in gather(silent, good, None, home, settings, date(2026, 1, 1), {}).measures}
     assert facts["label_epsilon"].value is None
     assert facts["secure_profile"].value == 0
+
+
+def test_both_are_judged_as_they_are_served(finished: Any, fused: Any, good: Path, tmp_path: Path) -> None:
+    world, home = finished[0], finished[0].home("bank")
+    fusing = replace(fused.fused, used=dict.fromkeys(fused.fused.used, True))
+    ours = open_bundle(_write(tmp_path / "ours", world, fused, fusing))
+    quiet = open_bundle(_write(tmp_path / "quiet", world, fused, fusing, encoders={}))
+    foreign = {p: {"digest": "cd" * 32, "signature": "ef" * 64} for p in ("ecommerce", "tax")}
+    other = open_bundle(_write(tmp_path / "other", world, fused, fusing, encoders=foreign, plan="ee" * 32))
+    held, task = read_held(home, ours), world.job.plan.tasks[0].name
+    alone, with_sums = ours.score(held.data.table)[task], score(ours, held)[task]
+    assert (alone != with_sums).any()
+
+    def judged(*pair: Any) -> list[Any]:
+        said = notes(*pair, held)
+        return [said, *(np.array_equal(score(b, held)[task], alone) for b in pair)]
+
+    why = "its encoders are not acknowledged by any partner"
+    assert judged(ours, ours) == [(), False, False]
+    assert judged(ours, other) == [(FOREIGN_SUMS,), False, False]
+    assert judged(ours, quiet) == [(AS_SERVED.format("champion", why),), False, True]
+    assert judged(quiet, ours) == [(AS_SERVED.format("challenger", why), FOREIGN_SUMS), True, False]
+    found = gather(quiet, good, None, home, SETTINGS, date(2026, 1, 1), {})
+    assert AS_SERVED.format("challenger", why) in found.notes
+    told = {m.subject: m.value for m in found.measures if m.gate == "views"}
+    assert (
+        told[f"{task}, 2 views"]
+        != {
+            m.subject: m.value
+            for m in gather(ours, good, None, home, SETTINGS, date(2026, 1, 1), {}).measures
+            if m.gate == "views"
+        }[f"{task}, 2 views"]
+    )
+    # as many runs later as partners keep encoders of
+    words = {p: Acknowledgement(b"\1" * 32, b"\2" * 64) for p in ("ecommerce", "tax")}
+    for i in range(KEPT - 1):
+        keep_acknowledged(home, bytes([i]) * 32, words)
+    assert judged(ours, ours) == [(), False, False]
+    (said,), *how = judged(ours, other)
+    assert ("one of the last 3" in said, how) == (True, [False, True])
 
 
 def test_a_snapshot_is_judged_by_quality_and_age(finished: Any, good: Path) -> None:

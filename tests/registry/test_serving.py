@@ -80,6 +80,9 @@ def test_one_that_somebody_has_not_acknowledged_is_served_bank_alone_and_says_so
     assert capsys.readouterr().out.splitlines()[-1].endswith(f": served bank alone: {why}")
     assert main(["registry", "status", "--json", *place]) == 0
     assert json.loads(capsys.readouterr().out)["served"] == f"served bank alone: {why}"
+    assert main(["score", *(str(desk.folder / name) for name in ("quiet", "in.csv", "out.csv")), "--force"]) == 0
+    assert f"note: the bundle is served bank alone: {why}" in capsys.readouterr().err.splitlines()
+    assert (desk.folder / "out.csv").read_bytes() == expected
     roll_back(desk.registry, actor("chen"), None, "partners are missed")
     done, _, out = _score(desk, capsys)
     assert (done["scores"], out == expected) == ("fused", False)

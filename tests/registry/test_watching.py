@@ -12,11 +12,13 @@ import pytest
 from desk import Desk, actor, small_model
 from office import key
 
+from fedprofile.acknowledging import Acknowledgement
 from fedprofile.cli.main import main
 from fedprofile.errors import UsageError
 from fedprofile.governance.people import ROOT
 from fedprofile.label_owner.judging import SKIPPED, judge_tasks
-from fedprofile.registry.bundle import write_bundle
+from fedprofile.node.encoders import KEPT, keep_acknowledged
+from fedprofile.registry.bundle import open_bundle, write_bundle
 from fedprofile.registry.describing import Origin, describe_model
 from fedprofile.registry.promote import approve, promote
 from fedprofile.registry.watching import objection, read_watch_settings, signed_advice, standing_advice, watch
@@ -26,11 +28,11 @@ from fedprofile.registry.watching import objection, read_watch_settings, signed_
 def champion(finished: Any, fused: Any, tmp_path: Path) -> Any:
     """(desk, world): a registry whose champion is the bundle of ``finished``; ``bare``: without its reference."""
 
-    def make(bare: bool = False) -> Any:
+    def make(bare: bool = False, **facts: Any) -> Any:
         world = finished[0]
         home, plan = world.home("bank"), world.job.plan
         tasks = judge_tasks(fused, None, plan.tasks, 20, 0, SKIPPED)
-        meta = describe_model(home, plan, world.job.roster, fused, tasks, Origin({}))
+        meta = describe_model(home, plan, world.job.roster, fused, tasks, Origin({})) | facts
         if bare:
             del meta["reference"]
         desk = Desk(tmp_path, fused.fused)
@@ -181,6 +183,45 @@ def test_a_bundle_without_a_reference_needs_its_run_s_home(champion: Any, tmp_pa
     assert "--home HOME" in capsys.readouterr().err
     assert _watch(desk, live, "--home", str(world.home("bank").path)) == 0
     assert "the label owner's home" in capsys.readouterr().out
+
+
+def test_a_champion_is_watched_as_it_is_served(champion: Any, tmp_path: Path, capsys: Any) -> None:
+    desk, world = champion()
+    names = open_bundle(tmp_path / "made").view_columns
+    with_views = _live(world, tmp_path / "views.csv", **{name: pl.lit(1.0) for name in names})
+
+    def watched(*more: str) -> Any:
+        _watch(desk, with_views, "--json", *more)
+        said = json.loads(capsys.readouterr().out)
+        scores = {
+            f["shift"]["subject"]: f["shift"]["value"] for f in said["findings"] if f["shift"]["kind"] == "score_psi"
+        }
+        return said["watched"]["scores"], [n for n in said["watched"]["notes"] if "served bank alone" in n], scores
+
+    assert watched()[:2] == ("fused", [])
+    home, word = world.home("bank"), Acknowledgement(b"\1" * 32, b"\2" * 64)
+    at_home = ("--home", str(home.path))
+    assert watched(*at_home)[:2] == ("fused", [])
+    for i in range(KEPT):
+        keep_acknowledged(home, bytes([i]) * 32, {"tax": word, "ecommerce": word})
+    scores, (why,), _ = watched(*at_home)
+    assert (scores, "one of the last 3" in why) == ("bank alone", True)
+
+
+def test_a_champion_that_not_all_acknowledged_is_watched_bank_alone(champion: Any, tmp_path: Path, capsys: Any) -> None:
+    desk, world = champion(encoders={})
+    bare = _live(world, tmp_path / "bare.csv")
+    names = open_bundle(tmp_path / "made").view_columns
+    with_views = _live(world, tmp_path / "views.csv", **{name: pl.lit(1.0) for name in names})
+
+    def findings(table: Path) -> Any:
+        assert _watch(desk, table, "--json") == 0
+        said = json.loads(capsys.readouterr().out)
+        assert [n for n in said["watched"]["notes"] if "not acknowledged by any partner" in n]
+        return said["watched"]["scores"], said["findings"]
+
+    assert findings(with_views) == findings(bare)
+    assert findings(bare)[0] == "bank alone"
 
 
 def test_a_table_that_cannot_be_judged_is_refused_by_name(champion: Any, tmp_path: Path, capsys: Any) -> None:

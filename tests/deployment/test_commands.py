@@ -290,7 +290,7 @@ def test_a_training_begins_from_the_champion_s_weights_which_every_node_knows(de
     assert 0 < from_first < from_new / 2
 
     (desk.root / "tax" / "starts.json").unlink()
-    assert "does not know the weights" in desk(*warm, code=1)["error"]
+    assert "'tax' answered unknown_start" in desk(*warm, code=1)["error"]
 
 
 def test_mistakes_are_named(desk):

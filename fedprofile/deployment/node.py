@@ -34,7 +34,14 @@ from fedprofile.node.audit import NodeAudit, log_of, record
 from fedprofile.node.encoders import FOLDER as ENCODERS
 from fedprofile.node.home import NodeConfig, NodeHome
 from fedprofile.node.journal import Journal
-from fedprofile.node.membership import CA, followed_roster, pinned_roster, sign_invitation, signed_invitation
+from fedprofile.node.membership import (
+    CA,
+    followed_roster,
+    is_newcomer,
+    pinned_roster,
+    sign_invitation,
+    signed_invitation,
+)
 from fedprofile.node.policy import read_policy, write_policy
 from fedprofile.node.secret import FILE as SECRET
 from fedprofile.node.secret import encrypted, find_passphrase
@@ -158,9 +165,12 @@ def read_invitation(path: Path) -> Invitation:
 
 
 def changes(home: NodeHome, invitation: Invitation) -> dict[str, list[str]]:
-    """Parties that an invitation adds, changes and removes, against the roster that it has to follow."""
+    """Parties that an invitation adds, changes and removes against the roster that it follows; to a newcomer all are new.
+
+    Raises UsageError for an invitation that brings a roster as in force which this node cannot follow.
+    """
     followed = followed_roster(home, invitation)
-    before = {p.id: p for p in followed.parties} if followed else {}
+    before = {p.id: p for p in followed.parties} if followed and not is_newcomer(home, followed) else {}
     after = {p.id: p for p in invitation.roster.parties}
     return {
         "added": sorted(after.keys() - before.keys()),

@@ -39,7 +39,7 @@ def sign_invitation(home: NodeHome, invitation: Invitation, identity: Identity) 
         raise UsageError(f"the invitation names another key or role for {home.config.party!r}", "Enrol again.")
     if not mine and pinned is None:
         raise UsageError(f"{home.config.party!r} is not in the invitation", "Send the coordinator your request.json.")
-    if before is not None and not _is_newcomer(home, before):
+    if before is not None and not is_newcomer(home, before):
         pin(home, before)
     write_json(home.path / SIGNED, invitation.to_json())
     (home.path / CA).write_text(invitation.ca)
@@ -77,7 +77,7 @@ def followed_roster(home: NodeHome, invitation: Invitation) -> Roster | None:
     if previous is None or (pinned is not None and pinned.hash == previous.hash):
         return pinned
     try:
-        if _is_newcomer(home, previous):
+        if is_newcomer(home, previous):
             verify_members(previous)
         else:
             _check_whole(home, previous)
@@ -87,7 +87,8 @@ def followed_roster(home: NodeHome, invitation: Invitation) -> Roster | None:
     return previous
 
 
-def _is_newcomer(home: NodeHome, previous: Roster) -> bool:
+def is_newcomer(home: NodeHome, previous: Roster) -> bool:
+    """Whether this node is in no federation yet, of which ``previous`` is in force: all of it is new to it."""
     return pinned_roster(home) is None and home.config.party not in {p.id for p in previous.parties}
 
 

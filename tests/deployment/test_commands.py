@@ -341,6 +341,33 @@ def test_limits_are_fixed_at_init_and_a_node_tightens_its_own(desk):
     assert desk("node", "policy", "tax")["own"]["max_uploads"] == 50
 
 
+def test_members_come_and_go_before_any_training(desk):
+    """Version after version in force, none of which a run has brought to the nodes."""
+
+    def signed_by(version: int, *parties: str) -> dict:
+        words = [desk("node", "sign-roster", p, "coord/invitation.json", "--yes") for p in parties]
+        last = desk("coordinator", "enrol", "coord", *(w["signature"] for w in words))["enrolled"][-1]
+        assert (last["roster"], last["missing"]) == (version, [])
+        return {p: w["changes"] for p, w in zip(parties, words, strict=True)}
+
+    first = ("bank", "medical", "shop-1")
+    desk("coordinator", "init", "coord", "--name", "Tests", "--port", free_port(), *OVERRIDES)
+    desk("coordinator", "enrol", "coord", *(f"{p}/request.json" for p in first))
+    signed_by(1, *first)
+    desk("coordinator", "enrol", "coord", "shop-2/request.json")
+    changed = signed_by(2, *first, "shop-2")
+    assert changed["bank"] == {"added": ["shop-2"], "changed": [], "removed": []}
+    assert changed["shop-2"]["added"] == [*first, "shop-2"], "all are new to it"
+    desk("coordinator", "remove", "coord", "medical")
+    invitation = json.loads((desk.root / "coord" / "invitation.json").read_text())
+    invitation["previous"]["signatures"].pop()
+    Path("short.json").write_text(json.dumps(invitation))
+    assert "is in force" in desk("node", "sign-roster", "bank", "short.json", "--yes", code=2)["error"]
+    assert signed_by(3, *first, "shop-2")["bank"]["removed"] == ["medical"]
+    desk("node", "leave", "medical")
+    assert desk("node", "status", "shop-2")["roster"] == 2, "what the next proposal brought; version 3 comes with a run"
+
+
 def test_a_node_rotates_its_key_and_leaves(desk):
     enrol(desk, *OVERRIDES)
     before = (desk.root / "tax" / "flower.key.pub").read_text()

@@ -165,7 +165,7 @@ def read_invitation(path: Path) -> Invitation:
 
 
 def changes(home: NodeHome, invitation: Invitation) -> dict[str, list[str]]:
-    """Parties that an invitation adds, changes and removes against the roster that it follows; to a newcomer all are new.
+    """Parties that an invitation adds, changes, removes against the roster that it follows; to a newcomer all are new.
 
     Raises UsageError for an invitation that brings a roster as in force which this node cannot follow.
     """

@@ -87,8 +87,9 @@ class Conversation:
             return TrainingDiverged(party, layer, t)
         if not isinstance(code, str) or (code not in CODES and code not in OWN_FAULTS):
             return NodeFailed(party, "wrong_reply")
+        mend = CODES.get(code, "")
         if not reply.parts:
-            return NodeFailed(party, code)
+            return NodeFailed(party, code, mend=mend)
         try:
             complaint = Complaint.decode(reply.parts[0], self.roster)
             complaint.verify(self.roster)
@@ -97,4 +98,4 @@ class Conversation:
         if (complaint.party, complaint.code, complaint.about) != (party, code, sha256(sent).digest()):
             return NodeFailed(party, "bad_complaint")
         what = f"a signed complaint about the {asked!r} that it was sent"
-        return NodeFailed(party, code, what, complaint=sha256(reply.parts[0]).hexdigest())
+        return NodeFailed(party, code, what, mend, complaint=sha256(reply.parts[0]).hexdigest())

@@ -42,11 +42,12 @@ from fedprofile.node.membership import (
     sign_invitation,
     signed_invitation,
 )
+from fedprofile.node.plans import SHORT
 from fedprofile.node.policy import read_policy, write_policy
 from fedprofile.node.secret import FILE as SECRET
 from fedprofile.node.secret import encrypted, find_passphrase
 from fedprofile.secagg.identity import Identity
-from fedprofile.types import Policy, Ring, Schema
+from fedprofile.types import Policy, Ring, RunPlan, Schema
 
 if TYPE_CHECKING:
     from fedprofile.flower.resident import Resident
@@ -290,9 +291,10 @@ def leave(home: NodeHome) -> None:
 def status(home: NodeHome) -> dict[str, Any]:
     """Where a node stands, nothing of its table's content; ``process`` is what the running one says, None for none."""
     from fedprofile.deployment.health import ask, count_plans
+    from fedprofile.label_owner.party import unconcluded
     from fedprofile.node.snapshot import read_record
 
-    pinned = pinned_roster(home)
+    pinned, waiting = pinned_roster(home), unconcluded(home)
     record = read_record(home.path)
     return {
         "party": home.config.party,
@@ -303,5 +305,6 @@ def status(home: NodeHome) -> dict[str, Any]:
         "left": (home.path / LEFT).exists(),
         "snapshot": record["rows"]["kept"] if record else None,
         "plans": count_plans(home),
+        "to_conclude": RunPlan.from_json(waiting).hash.hex()[:SHORT] if waiting else None,
         "process": ask(home),
     }

@@ -10,6 +10,7 @@ import pytest
 
 from fedprofile.cli.main import main
 from fedprofile.deployment.label_owner import conclude
+from fedprofile.deployment.node import status
 from fedprofile.errors import UsageError
 from fedprofile.label_owner import evaluate
 from fedprofile.label_owner.party import SCORE_SUM, SHARED_MODEL, unconcluded
@@ -54,9 +55,11 @@ def next_plan(world):
 
 def test_the_next_plan_waits_until_the_last_training_is_concluded(finished, bank, tmp_path):
     kept = bank.read(SCORE_SUM)
+    assert status(bank)["to_conclude"] == finished[0].job.plan.hash.hex()[:12]
     assert next_plan(finished[0]).body == {"code": "not_concluded"}
     assert bank.read(SCORE_SUM) == kept
     conclude(bank, tmp_path / "out", None)
+    assert status(bank)["to_conclude"] is None
     assert next_plan(finished[0]).type == "approval"
     assert bank.read(SCORE_SUM) is None
 

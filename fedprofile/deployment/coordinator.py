@@ -319,10 +319,10 @@ class Coordinator:
             raise ConfigError("secure, privacy.min_release, align.max_points", what, "Leave them as they are at init.")
         make_learning(config, facts, policy)
         begun = None if start is None else self.trained(start)
+        plan = make_plan(config, facts, roster, policy, os.urandom(32), begun)
         self._check_serving()
         folder = self.folder / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
         folder.mkdir(parents=True)
-        plan = make_plan(config, facts, roster, policy, os.urandom(32), begun)
         profile = next(p for p in PROFILES if p == config.secure.profile)
         kem = next(k for k in KEMS if k == config.secure.kem)
         save(config, folder)

@@ -197,6 +197,7 @@ def test_a_training_begins_from_an_earlier_one_s_weights_where_these_are_final_a
                 desk.prepare((), start=nothing)
         with pytest.raises(ConfigError, match="do not fit the model"):
             desk.prepare(("model.hidden=8",), start=kept[0].name)
+        assert set((desk.folder / "runs").iterdir()) == {own[0], kept[0]}, "nothing is left that passes for a training"
         folder, plan = prepared(start=kept[1].hash.hex()[:12])
     weights = first_shared(kept[1])
     assert plan.start == start_hash(weights)

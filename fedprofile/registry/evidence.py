@@ -27,7 +27,7 @@ _HASH_SPLIT = (
 )
 _RED_FLAGS = (
     "Red flags at the default bars, measured on small models (experiments/backdoors): together they found 60 of 60 "
-    "strong, 58 of 58 medium and 33 of 50 weak planted backdoors, and were wrong about 3 of 100 clean models. Not seen "
+    "strong, 54 of 56 medium and 37 of 50 weak planted backdoors, and were wrong about 1 of 100 clean models. Not seen "
     "are a trigger in a partner's score that no test customer carries yet, and one made of several usual values of the "
     "label owner's columns (1 of 8 found): a pass does not say that no backdoor is there."
 )

@@ -13,6 +13,7 @@ from fedprofile.config.planning import make_plan, make_policy
 from fedprofile.coordinator.checkpoint import CheckpointStore
 from fedprofile.coordinator.rounds import Watch, conduct
 from fedprofile.errors import ConfigError, UsageError
+from fedprofile.label_owner.party import mark_concluded
 from fedprofile.messages import Envelope
 from fedprofile.models.layout import first_shared, start_hash
 from fedprofile.node.starts import trust_start, trusted_starts
@@ -84,6 +85,7 @@ def test_what_a_node_worked_out_itself_it_lets_the_next_run_begin_from(world: An
     warm, store = _warm(world, outcome.shared), CheckpointStore(tmp_path / "second")
     store.path.parent.mkdir()
     store.begin_from(outcome.shared)
+    mark_concluded(world.home("bank"))
     second = warm.drive(conduct(warm.job, store, Watch()))
     assert any((second.shared[n] != w).any() for n, w in outcome.shared.items())
     known = frozenset({mark, start_hash(second.shared).hex()})

@@ -145,13 +145,14 @@ def primitives(case: Case, clock: Clock) -> None:
     n, d, threads = len(case.values), len(case.exact), case.threads
     for profile in PROFILES:
         for ring in (16, 32):
-            where, mine = layout(d, ring, n), pads(profile, n, 0)
-            clock(f"{profile} client {ring}", partial(protect, case.values[0], where, mine, threads))
+            call = partial(protect, case.values[0], layout(d, ring, n), pads(profile, n, 0), threads)
+            call()  # warm, as Flower's client is
+            clock(f"{profile} client {ring}", call)
         where, selves = layout(d, 16, n), [(self_key(i), -1) for i in range(n)]
         off = selves if profile == "resilient" else []
-        call = partial(opening, case.sent[profile], where, off, threads)
-        close(call(), case.exact, n * where.segments[0].scale)  # warm, like the peers
-        close(clock(f"{profile} server 16", call), case.exact, n * where.segments[0].scale)
+        opens = partial(opening, case.sent[profile], where, off, threads)
+        close(opens(), case.exact, n * where.segments[0].scale)  # warm, like the peers
+        close(clock(f"{profile} server 16", opens), case.exact, n * where.segments[0].scale)
     neighbours = [(bytes([i] * 32), 1) for i in range(NEIGHBOURS + 1)]
     for ring in (16, 32):
         clock(f"n=100 client {ring}", partial(protect, case.values[0], layout(d, ring, 100), neighbours, threads))

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+
+from fedprofile.flower.superlink import free_port
 
 IMPORTS = "import mlflow; mlflow.MlflowClient"
 BAR = 5.0
@@ -105,10 +106,8 @@ def easy_bars(file: Path) -> None:
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
     """An MLflow server over an SQLite file, on a free port of this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mlflow, uri = shutil.which("mlflow", path=str(Path(sys.executable).parent)), f"http://127.0.0.1:{port}"
+    port, mlflow = free_port(), shutil.which("mlflow", path=str(Path(sys.executable).parent))
+    uri = f"http://127.0.0.1:{port}"
     words = [mlflow, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     words += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
     with open(folder / "server.log", "w") as log, subprocess.Popen(words, stdout=log, stderr=log) as process:

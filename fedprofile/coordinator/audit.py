@@ -15,7 +15,6 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from fedprofile.files import replace_private
 from fedprofile.governance.audit import FILE, Event
 from fedprofile.governance.audit_coordinator import COORDINATOR, SHOWN, Failed, RosterInForce, Shown, Summed, bound
 from fedprofile.governance.audit_log import AuditLog
-from fedprofile.governance.chain import START, Head, Record
+from fedprofile.governance.chain import START, Head, Record, now_seconds
 from fedprofile.secagg.identity import Identity
 from fedprofile.types import canonical, digest
 
@@ -49,7 +48,7 @@ class CoordinatorLog:
         with self._alone():
             identity = _identity(folder)
             self.key = identity.sign_pk
-            self._log = AuditLog(folder, COORDINATOR, identity, _now, self._take)
+            self._log = AuditLog(folder, COORDINATOR, identity, now_seconds, self._take)
             self._log.refresh()
             if self._log.head == START:
                 self._log.write()
@@ -164,7 +163,3 @@ def _identity(folder: Path) -> Identity:
             raise DataError(KEY, "the key of the audit log is missing", mend)
         replace_private(file, os.urandom(32))
     return Identity.from_seed(file.read_bytes())
-
-
-def _now() -> int:
-    return int(datetime.now(UTC).timestamp())

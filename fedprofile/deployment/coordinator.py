@@ -62,8 +62,7 @@ PORT = 9443
 FLOWER_RUN = "flower_run"
 PROGRESS, FAILURE = "progress.json", "failure.json"
 """What a training's ServerApp leaves in its folder."""
-_KILLED = {"what": "its process ended without a word", "mend": "Go on with it: `fedprofile coordinator resume`."}
-_STOPPED = ("the training was stopped", "Go on with it: `fedprofile coordinator resume`.")
+_RESUME = "Go on with it: `fedprofile coordinator resume`."
 
 
 @dataclass(frozen=True)
@@ -397,7 +396,7 @@ class Coordinator:
     def _note_stopped(self, folder: Path) -> None:
         """What no ServerApp can say."""
         self.log.write(Stopped(self._plan(folder).run_id.hex()))
-        _note_failed(folder, *_STOPPED)
+        _note_failed(folder, "the training was stopped", _RESUME)
 
     def stop(self) -> bool:
         """End what serves, and with it the training that runs, if any; whether anything served."""
@@ -462,7 +461,7 @@ class Coordinator:
         if state["state"] == "running" and self._is_over(folder):
             state = training_state(folder)  # what it said at its end, meanwhile
             if state["state"] == "running":
-                state = {"state": "failed", **_KILLED}
+                state = {"state": "failed", "what": "its process ended without a word", "mend": _RESUME}
         return {"name": folder.name, **state}
 
     def _is_over(self, folder: Path) -> bool:

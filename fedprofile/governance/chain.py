@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,6 +54,11 @@ class Head:
 
 
 START = Head()
+
+
+def now_seconds() -> int:
+    """The clock of both logs: UTC seconds since 1970."""
+    return int(time.time())
 
 
 @dataclass(frozen=True)

@@ -7,24 +7,19 @@ was changed and count; only the home can tell which customer a line is about. No
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedprofile.errors import DataError, UsageError
-from fedprofile.governance.chain import SIGNED_HEAD, START, Chain, Head, Record
+from fedprofile.governance.chain import SIGNED_HEAD, START, Chain, Head, Record, now_seconds
 from fedprofile.governance.consent_records import Seconds, Terms, revocation_records, signed_records
 from fedprofile.governance.consents import Consents
 from fedprofile.governance.subjects import Subjects, key_check
 from fedprofile.secagg.identity import Identity
 
 FILE, NAME = "consent.jsonl", "consent"
-
-
-def now_seconds() -> int:
-    return int(time.time())
 
 
 @dataclass

@@ -12,7 +12,6 @@ from fedprofile.aggregation import SCORES
 from fedprofile.alignment.hashing import TRAIN_BELOW, VALID_BELOW, split_bucket
 from fedprofile.alignment.psi import read_views, split
 from fedprofile.alignment.union import NAME
-from fedprofile.crash import crash_at
 from fedprofile.errors import RemoteProtocolError
 from fedprofile.label_owner.aligning import OwnerAligning
 from fedprofile.label_owner.home import read_fold, read_labels, read_membership
@@ -122,7 +121,9 @@ class LabelOwnerNode(Node):
         united = self.run.plan.align == "union"
         if len(envelope.parts) != 2 + united:
             raise RemoteProtocolError("bad_envelope", "a score sum comes with its request")
-        if self.home.read(SCORE_SUM) is None and not (self._was_opened() and self.home.read(OPENING)):
+        if self.home.has(SCORE_SUM):
+            return Envelope("opened")
+        if not (self.home.has(OPENING) and self._was_opened()):
             session = self.keeper.current
             request = session.verify_round(envelope.parts[0])
             take_heads(self.run, Told(self.audit, envelope.body), request)
@@ -137,9 +138,7 @@ class LabelOwnerNode(Node):
                 self.home.write_arrays(OPENING, {"sums": sums, "passed": passed.astype(np.uint8)})
 
             session.open_sum(envelope.parts[1], request, keep)
-            crash_at("opened")
-        if self.home.read(SCORE_SUM) is None:
-            self.home.rename(OPENING, SCORE_SUM)
+        self.home.rename(OPENING, SCORE_SUM)
         return Envelope("opened")
 
     def _was_opened(self) -> bool:
@@ -167,8 +166,8 @@ class LabelOwnerNode(Node):
 
 def unconcluded(home: NodeHome) -> bytes | None:
     """The plan of the home's last training where that has ended, and neither was concluded nor dropped."""
-    ended = all(home.read(name) is not None for name in (SCORE_SUM, SHARED_MODEL))
-    return home.read("plan.json") if ended and home.read(CONCLUDED) is None else None
+    ended = home.has(SCORE_SUM) and home.has(SHARED_MODEL)
+    return home.read("plan.json") if ended and not home.has(CONCLUDED) else None
 
 
 def mark_concluded(home: NodeHome) -> None:

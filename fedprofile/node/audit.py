@@ -12,12 +12,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 
 from fedprofile.errors import DataError, ProtocolError
 from fedprofile.governance.audit import FILE, CoordinatorHead, Decided, Event, Heads, Refused, Sent, TableUsed
 from fedprofile.governance.audit_log import NEVER_BACK, AuditLog
-from fedprofile.governance.chain import START, Head, Record
+from fedprofile.governance.chain import START, Head, Record, now_seconds
 from fedprofile.messages import Envelope
 from fedprofile.node.home import NodeHome
 from fedprofile.node.journal import Journal
@@ -41,7 +40,7 @@ Begun = dict[str, set[str]]
 
 def log_of(home: NodeHome) -> AuditLog:
     """The log in the home's key folder, there or not; for commands that write one event, under the home's lock."""
-    clock = None if home.config.secrets == "simulated" else _now
+    clock = None if home.config.secrets == "simulated" else now_seconds
     return AuditLog(home.keys, home.config.party, Identity.from_seed(home.derive("identity")), clock)
 
 
@@ -163,7 +162,3 @@ def _sums(envelope: Envelope, roster: Roster) -> tuple[tuple[str, str, int, int]
             id = _SUMS[envelope.type](part, roster).id
             found.append((id.kind, id.scope, id.t, id.attempt))
     return tuple(found)
-
-
-def _now() -> int:
-    return int(datetime.now(UTC).timestamp())

@@ -141,6 +141,9 @@ class NodeHome:
         except FileNotFoundError:
             return None
 
+    def has(self, name: str) -> bool:
+        return (self.run / name).exists()
+
     def clear_run(self) -> None:
         """Forget the last run's state; keys and journal stay."""
         for file in self.run.glob("*"):

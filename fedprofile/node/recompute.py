@@ -113,16 +113,21 @@ def check_counts(run: NodeRun, counts: Mapping[str, npt.NDArray[Any]], uploads: 
 
 def check_final(run: NodeRun, shared: Mapping[str, npt.NDArray[Any]]) -> None:
     """Refuse a final model other than the one that was recomputed before the gains."""
-    if read_basis(run).t != run.plan.learning.rounds + 1 or not _same(shared, final_shared(run)):
+    basis = read_basis(run)
+    if not _is_final(run, basis) or not _same(shared, basis.models.get("update", {})):
         raise _refused("the final weights")
 
 
 def final_shared(run: NodeRun) -> Weights:
     """The shared model that this node recomputed before the gains; empty where none is shared, or it came to none."""
-    if not run.plan.recompute or run.home.read_arrays(_BASIS) is None:
+    if not run.plan.recompute or not run.home.has(_BASIS):
         return {}
     basis = read_basis(run)
-    return basis.models.get("update", {}) if basis.t == run.plan.learning.rounds + 1 else {}
+    return basis.models.get("update", {}) if _is_final(run, basis) else {}
+
+
+def _is_final(run: NodeRun, basis: Basis) -> bool:
+    return basis.t == run.plan.learning.rounds + 1
 
 
 def _first(run: NodeRun, models: Models) -> Models:

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from federation import TASKS, Ready, invented, prepare
 
+from fedprofile.coordinator.audit import POINTER
 from fedprofile.flower.app_bundle import fab_hash
 from fedprofile.flower.node_key import make_node_key
 from fedprofile.flower.resident import ResidentSettings
@@ -142,8 +143,9 @@ def cpu(pid: int) -> float:
 
 
 def measure(link: SuperLink, job: Path, nodes: dict[str, int], rounds: int) -> Timing:
-    """Until ``rounds`` sums are open; then the run is stopped."""
+    """Until ``rounds`` sums are open; then the run is stopped. The coordinator keeps its log, as it always does."""
     timing = Timing()
+    (job / POINTER).write_text(str(link.folder))
     run = link.submit(job)
     seen = 0
     while seen < rounds:
